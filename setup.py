@@ -1,0 +1,29 @@
+"""Installs the `mmdet` package; `pip install -e .[dev]` adds what the tests need."""
+from setuptools import find_packages, setup
+
+setup(
+    name='simcal',
+    version='1.0.0',
+    description='Long-tail instance segmentation by classifier calibration (SimCal), on mmdetection conventions',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmdet', 'mmdet.*']),
+    install_requires=[
+        'torch>=2.6',
+        'torchvision>=0.21',
+        'onedl-mmengine>=0.10.12',
+        'onedl-mmcv>=2.3.6',
+        'hotcoco>=1.3.0,<2',
+        'pycocotools>=2.0.8',
+        'lvis>=0.5.3',
+        'numpy>=1.26',
+        'opencv-python>=4.9',
+        'matplotlib>=3.8',
+        'rich>=13',
+    ],
+    extras_require={
+        'dev': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6'],
+        'timm': ['timm>=1.0'],
+        'tensorboard': ['tensorboard>=2.16'],
+    },
+)
