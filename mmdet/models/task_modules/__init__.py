@@ -1,0 +1,17 @@
+"""What a head needs to know which box is to learn what: anchors, box coders, assigners and samplers."""
+from .anchor_generator import AnchorGenerator, LegacyAnchorGenerator
+from .bbox_coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
+from .max_iou_assigner import Assignment, MaxIoUAssigner
+from .samplers import PseudoSampler, RandomSampler, SampledRoIs
+
+__all__ = [
+    'AnchorGenerator',
+    'Assignment',
+    'DeltaXYWHBBoxCoder',
+    'LegacyAnchorGenerator',
+    'LegacyDeltaXYWHBBoxCoder',
+    'MaxIoUAssigner',
+    'PseudoSampler',
+    'RandomSampler',
+    'SampledRoIs',
+]
