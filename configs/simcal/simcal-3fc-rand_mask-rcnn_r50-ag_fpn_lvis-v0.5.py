@@ -1,0 +1,3 @@
+_base_ = 'simcal_mask-rcnn_r50-ag_fpn_lvis-v0.5.py'
+
+calibration = dict(calibrator=dict(head='3fc_rand'))

@@ -1,0 +1,1 @@
+_base_ = ['../lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v0.5.py', '../_base_/calibration/simcal.py']

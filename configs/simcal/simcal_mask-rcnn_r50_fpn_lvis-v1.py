@@ -1,0 +1,1 @@
+_base_ = ['../lvis/mask-rcnn_r50_fpn_1x_lvis-v1.py', '../_base_/calibration/simcal.py']
