@@ -1,2 +1,4 @@
 """The detector's parts, each in the registry MODELS under mmdetection's name."""
-from . import losses, task_modules  # noqa: F401
+from . import backbones, data_preprocessors, dense_heads, layers, losses, necks, task_modules
+
+__all__ = ['backbones', 'data_preprocessors', 'dense_heads', 'layers', 'losses', 'necks', 'task_modules']

@@ -2,6 +2,7 @@
 
 A box is half open, as in mmdetection 2 and later: its width is x2 - x1.
 """
+
 from collections.abc import Sequence
 
 import torch

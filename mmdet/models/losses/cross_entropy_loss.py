@@ -55,15 +55,14 @@ class CrossEntropyLoss(nn.Module):
         """The loss, a number with the reductions `'mean'` and `'sum'`.
 
         Args:
-            pred: logits. Softmax: (N, C, ...); sigmoid: (N, C), or of the shape of `target`; mask: (N, C, H, W).
-            target: int64 labels (N, ...); sigmoid: labels (N,), or 0..1 in the shape of `pred`; mask: (N, H, W).
-            weight: factor of each label, in the shape of the labels. Mask: as in mmdetection, the channel (N,) of
-                each instance's class instead.
+            pred: logits. Softmax: (N, C, ...); sigmoid: (N, C), or of the shape of `target`; mask: (N, H, W), each
+                instance's logits of its own class.
+            target: int64 labels (N, ...); sigmoid: labels (N,), or 0..1 in the shape of `pred`; mask: 0..1 likewise.
+            weight: factor of each label, in the shape of the labels.
             avg_factor: see `reduce_loss`.
         """
         if self.use_mask:
-            own_class = pred[torch.arange(len(pred), device=pred.device), weight]
-            loss, weight = F.binary_cross_entropy_with_logits(own_class, target.float(), reduction='none'), None
+            loss = F.binary_cross_entropy_with_logits(pred, target.float(), reduction='none')
         elif self.use_sigmoid:
             loss, weight, avg_factor = self._class_by_class(pred, target, weight, avg_factor)
         else:

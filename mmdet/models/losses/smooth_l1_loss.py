@@ -26,7 +26,7 @@ class L1Loss(nn.Module):
 
 @MODELS.register_module()
 class SmoothL1Loss(nn.Module):
-    """With d = |pred - target|: `loss_weight` times d ** 2 / (2 beta) where d < `beta`, else d - beta / 2 (Fast R-CNN)."""
+    """`loss_weight` times d ** 2 / (2 beta) where d = |pred - target| < `beta`, else d - beta / 2 (Fast R-CNN)."""
 
     def __init__(self, beta: float = 1.0, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
         super().__init__()

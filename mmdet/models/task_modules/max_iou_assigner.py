@@ -7,7 +7,7 @@ from torch import Tensor
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.boxes import box_iou
 
-OVERLAPS_AT_ONCE = 2**23  # float32: planes of 32 MB
+OVERLAPS_AT_ONCE = 2**21  # float32: planes of 8 MB
 
 
 class Assignment(NamedTuple):
@@ -44,7 +44,7 @@ class MaxIoUAssigner:
         ignore_wrt_candidates: that fraction is of the box; else of the ignored region.
         match_low_quality: apply rule 3.
         gpu_assign_thr: accepted for mmdetection's configs, where more ground truths than this are matched on the CPU.
-            It has no effect: a few ground truths at a time are compared, so that memory does not grow with their number.
+            It has no effect: a few ground truths are compared at a time, so that memory does not grow with them.
     """
 
     def __init__(

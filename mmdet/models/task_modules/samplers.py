@@ -55,9 +55,7 @@ class RandomSampler:
         add_gt_as_proposals: offer the ground truth boxes too.
     """
 
-    def __init__(
-        self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True
-    ) -> None:
+    def __init__(self, num: int, pos_fraction: float, neg_pos_ub: float = -1, add_gt_as_proposals: bool = True) -> None:
         self.num = num
         self.pos_fraction = pos_fraction
         self.neg_pos_ub = neg_pos_ub
