@@ -4,8 +4,6 @@ from torch.nn import functional as F
 
 from mmdet.registry import MODELS
 
-MODELS.register_module('Linear', module=nn.Linear)
-
 
 @MODELS.register_module()
 class NormedLinear(nn.Linear):
