@@ -160,9 +160,9 @@ def _annotation(annotation_id: int, image_id: int, category_id: int, outline: li
         id=annotation_id,
         image_id=image_id,
         category_id=category_id,
-        segmentation=[np.round(part, 3).ravel().tolist() for part in outline],
-        bbox=np.round([*low, *(high - low)], 3).tolist(),
-        area=round(float(area), 3),
+        segmentation=[np.round(part, 2).ravel().tolist() for part in outline],
+        bbox=np.round([*low, *(high - low)], 2).tolist(),
+        area=round(float(area), 2),
     )
 
 

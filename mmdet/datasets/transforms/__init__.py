@@ -1,0 +1,15 @@
+"""Transforms: from a file name to the tensors of one image. Random ones draw from `results['rng']` only."""
+from .formatting import PackDetInputs
+from .geometry import Pad, RandomChoiceResize, RandomFlip, RandomResize, Resize
+from .loading import LoadAnnotations, LoadImageFromFile
+
+__all__ = [
+    'LoadAnnotations',
+    'LoadImageFromFile',
+    'PackDetInputs',
+    'Pad',
+    'RandomChoiceResize',
+    'RandomFlip',
+    'RandomResize',
+    'Resize',
+]

@@ -1,0 +1,214 @@
+"""Resizing, flipping and padding an image together with its boxes and masks."""
+from collections.abc import Sequence
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmdet.errors import ConfigError
+from mmdet.registry import TRANSFORMS
+
+Scale = tuple[int, int]
+
+
+@TRANSFORMS.register_module()
+class Resize(BaseTransform):
+    """Resize the image, boxes, masks and semantic map; sets `img_shape` (H, W) and `scale_factor` (width, height).
+
+    Args:
+        scale: (width, height), or with `keep_ratio` the longer and shorter side to fit into, in either order; None
+            where an earlier transform sets `scale`.
+        scale_factor: instead of `scale`: a factor, or two for (width, height).
+        keep_ratio: keep the ratio of height to width.
+        clip_object_border: clip boxes to the image.
+        backend: 'cv2' or 'pillow'.
+        interpolation: of the image; see mmcv.imresize. Bitmaps and semantic maps take the nearest pixel.
+    """
+
+    def __init__(
+        self,
+        scale: Scale | int | None = None,
+        scale_factor: float | tuple[float, float] | None = None,
+        keep_ratio: bool = False,
+        clip_object_border: bool = True,
+        backend: str = 'cv2',
+        interpolation: str = 'bilinear',
+    ):
+        self.scale = (scale, scale) if isinstance(scale, int) else scale and tuple(scale)
+        self.scale_factor = (scale_factor,) * 2 if isinstance(scale_factor, int | float) else scale_factor
+        self.keep_ratio = keep_ratio
+        self.clip_object_border = clip_object_border
+        self.backend = backend
+        self.interpolation = interpolation
+
+    def transform(self, results: dict) -> dict:
+        """Resize one image."""
+        scale = self.scale or results.get('scale') or self._scaled(results['img_shape'])
+        return self.resize(results, scale)
+
+    def resize(self, results: dict, scale: Scale) -> dict:
+        """Resize one image to `scale`, whatever the constructor was given."""
+        old_height, old_width = results['img'].shape[:2]
+        if self.keep_ratio:
+            size = mmcv.rescale_size((old_width, old_height), tuple(scale))
+        else:
+            size = tuple(scale)
+        width, height = size
+        results['img'] = mmcv.imresize(results['img'], size, interpolation=self.interpolation, backend=self.backend)
+        results['img_shape'] = (height, width)
+        results['scale'] = scale
+        results['scale_factor'] = (width / old_width, height / old_height)
+        results['keep_ratio'] = self.keep_ratio
+        if 'gt_bboxes' in results:
+            boxes = results['gt_bboxes'] * np.array(results['scale_factor'] * 2, dtype=np.float32)
+            if self.clip_object_border:
+                boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
+            results['gt_bboxes'] = boxes
+        if 'gt_masks' in results:
+            results['gt_masks'] = results['gt_masks'].resize((height, width))
+        if 'gt_seg_map' in results:
+            results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], size, interpolation='nearest')
+        return results
+
+    def _scaled(self, shape: tuple[int, int]) -> Scale:
+        if self.scale_factor is None:
+            raise ConfigError('Resize: give scale or scale_factor')
+        return tuple(int(length * factor + 0.5) for length, factor in zip(shape[::-1], self.scale_factor, strict=True))
+
+
+@TRANSFORMS.register_module()
+class RandomResize(BaseTransform):
+    """Resize to a random scale.
+
+    Args:
+        scale: with `ratio_range` a (width, height) that is multiplied by a ratio drawn uniformly from the range;
+            without it, two scales between which the width and the height are drawn.
+        ratio_range: (least, most).
+        resize_type: only 'Resize'.
+        resize_kwargs: for `Resize`, e.g. keep_ratio.
+    """
+
+    def __init__(
+        self,
+        scale: Scale | Sequence[Scale],
+        ratio_range: tuple[float, float] | None = None,
+        resize_type: str = 'Resize',
+        **resize_kwargs,
+    ):
+        self.scale = scale
+        self.ratio_range = ratio_range
+        self.resize = TRANSFORMS.build(dict(type=resize_type, **resize_kwargs))
+        if ratio_range is None and isinstance(scale[0], int):
+            raise ConfigError(f'RandomResize: scale {tuple(scale)} has no range; give ratio_range or two scales')
+
+    def transform(self, results: dict) -> dict:
+        """Resize one image."""
+        return self.resize.resize(results, self._random_scale(results['rng']))
+
+    def _random_scale(self, rng: np.random.Generator) -> Scale:
+        if self.ratio_range is not None:
+            ratio = rng.uniform(*self.ratio_range)
+            return tuple(int(length * ratio) for length in self.scale)
+        return tuple(int(rng.integers(min(ends), max(ends) + 1)) for ends in zip(*self.scale, strict=True))
+
+
+@TRANSFORMS.register_module()
+class RandomChoiceResize(BaseTransform):
+    """Resize to one of several scales.
+
+    Args:
+        scales: to choose from, each (width, height).
+        resize_type: only 'Resize'.
+        resize_kwargs: for `Resize`, e.g. keep_ratio.
+    """
+
+    def __init__(self, scales: Sequence[Scale | int], resize_type: str = 'Resize', **resize_kwargs):
+        self.scales = [(scale, scale) if isinstance(scale, int) else tuple(scale) for scale in scales]
+        self.resize = TRANSFORMS.build(dict(type=resize_type, **resize_kwargs))
+
+    def transform(self, results: dict) -> dict:
+        """Resize one image."""
+        return self.resize.resize(results, self.scales[results['rng'].integers(len(self.scales))])
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(BaseTransform):
+    """Mirror the image, boxes, masks and semantic map with some probability; sets `flip` and `flip_direction`.
+
+    Args:
+        prob: of flipping at all, shared evenly by the directions; or one for each direction.
+        direction: 'horizontal', 'vertical' or 'diagonal', or several of them.
+    """
+
+    def __init__(self, prob: float | Sequence[float] = 0.5, direction: str | Sequence[str] = 'horizontal'):
+        self.directions = [direction] if isinstance(direction, str) else list(direction)
+        shared = isinstance(prob, int | float)
+        self.probs = [prob / len(self.directions)] * len(self.directions) if shared else list(prob)
+        if len(self.probs) != len(self.directions) or min(self.probs) < 0 or sum(self.probs) > 1:
+            raise ConfigError(f'RandomFlip: prob {prob} does not fit the directions {self.directions}')
+
+    def transform(self, results: dict) -> dict:
+        """Flip one image, or not."""
+        position = int(np.searchsorted(np.cumsum(self.probs), results['rng'].random(), side='right'))
+        results['flip'] = position < len(self.directions)
+        results['flip_direction'] = self.directions[position] if results['flip'] else None
+        return _flipped(results, results['flip_direction']) if results['flip'] else results
+
+
+def _flipped(results: dict, direction: str) -> dict:
+    height, width = results['img_shape']
+    results['img'] = mmcv.imflip(results['img'], direction)
+    if 'gt_bboxes' in results:
+        x1, y1, x2, y2 = results['gt_bboxes'].T
+        if direction in ('horizontal', 'diagonal'):
+            x1, x2 = width - x2, width - x1
+        if direction in ('vertical', 'diagonal'):
+            y1, y2 = height - y2, height - y1
+        results['gt_bboxes'] = np.stack([x1, y1, x2, y2], axis=1)
+    if 'gt_masks' in results:
+        results['gt_masks'] = results['gt_masks'].flip(direction)
+    if 'gt_seg_map' in results:
+        results['gt_seg_map'] = mmcv.imflip(results['gt_seg_map'], direction)
+    return results
+
+
+@TRANSFORMS.register_module()
+class Pad(BaseTransform):
+    """Pad the image, masks and semantic map at the right and lower edge; sets `pad_shape` and `img_shape` (H, W).
+
+    Args:
+        size: (width, height) to pad to; or
+        size_divisor: pad to a multiple of it.
+        pad_val: a value for the image, or dict(img=..., seg=...).
+    """
+
+    def __init__(
+        self,
+        size: Scale | None = None,
+        size_divisor: int | None = None,
+        pad_val: float | Sequence[float] | dict = 0,
+    ):
+        if (size is None) == (size_divisor is None):
+            raise ConfigError('Pad: give either size or size_divisor')
+        self.size = size
+        self.size_divisor = size_divisor
+        self.pad_val = dict(img=0, seg=255) | (pad_val if isinstance(pad_val, dict) else dict(img=pad_val))
+
+    def transform(self, results: dict) -> dict:
+        """Pad one image."""
+        height, width = results['img'].shape[:2]
+        if self.size is not None:
+            width, height = self.size
+        else:
+            height, width = (-(-length // self.size_divisor) * self.size_divisor for length in (height, width))
+        value = self.pad_val['img']
+        value = tuple(value) if isinstance(value, Sequence) else value
+        results['img'] = mmcv.impad(results['img'], shape=(height, width), pad_val=value)
+        results['img_shape'] = results['pad_shape'] = (height, width)
+        if 'gt_masks' in results:
+            results['gt_masks'] = results['gt_masks'].pad((height, width))
+        if 'gt_seg_map' in results:
+            results['gt_seg_map'] = mmcv.impad(
+                results['gt_seg_map'], shape=(height, width), pad_val=self.pad_val['seg']
+            )
+        return results
