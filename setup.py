@@ -1,10 +1,17 @@
 """Installs the `mmdet` package; `pip install -e .[dev]` adds what the tests need."""
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
 
 setup(
     name='simcal',
-    version='1.0.0',
+    version=re.search(r"__version__ = '(.+)'", (HERE / 'mmdet/__init__.py').read_text())[1],
     description='Long-tail instance segmentation by classifier calibration (SimCal), on mmdetection conventions',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmdet', 'mmdet.*']),
