@@ -1,4 +1,26 @@
 """The detector's parts, each in the registry MODELS under mmdetection's name."""
-from . import backbones, data_preprocessors, dense_heads, layers, losses, necks, task_modules
+from . import (
+    backbones,
+    data_preprocessors,
+    dense_heads,
+    detectors,
+    layers,
+    losses,
+    necks,
+    post_processing,
+    roi_heads,
+    task_modules,
+)
 
-__all__ = ['backbones', 'data_preprocessors', 'dense_heads', 'layers', 'losses', 'necks', 'task_modules']
+__all__ = [
+    'backbones',
+    'data_preprocessors',
+    'dense_heads',
+    'detectors',
+    'layers',
+    'losses',
+    'necks',
+    'post_processing',
+    'roi_heads',
+    'task_modules',
+]

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import torch.utils.checkpoint
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -272,7 +272,7 @@ class ResNet(BaseModule):
 
     def _build_stage(
         self, in_channels: int, channels: int, num_blocks: int, stride: int, dilation: int, dcn: dict | None
-    ) -> nn.Sequential:
+    ) -> Sequential:
         options = dict(dilation=dilation, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, with_cp=self.with_cp)
         if self.block is Bottleneck:
             options.update(width=self._width(channels), groups=self._groups(), style=self.style, dcn=dcn)
@@ -282,7 +282,7 @@ class ResNet(BaseModule):
             downsample = self._shortcut(in_channels, out_channels, stride)
         blocks = [self.block(in_channels, channels, stride, downsample=downsample, **options)]
         blocks += [self.block(out_channels, channels, **options) for _ in range(1, num_blocks)]
-        return nn.Sequential(*blocks)
+        return Sequential(*blocks)
 
     def _shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
         layers = []

@@ -1,6 +1,4 @@
 """ImageNet weights by name: `init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')`."""
-from pickle import UnpicklingError
-
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -46,7 +44,8 @@ def _url_of(name: str) -> str:
 def _load(name: str, url: str, map_location: torch.device | str | None) -> dict[str, Tensor]:
     try:
         return load_state_dict_from_url(url, map_location=map_location, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
+        why = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise CheckpointError(
-            f'{name}: cannot load {url} ({error}); put the file into {torch.hub.get_dir()}/checkpoints'
+            f'{name}: cannot load {url} ({why}); put an intact file into {torch.hub.get_dir()}/checkpoints'
         ) from error
