@@ -1,0 +1,32 @@
+"""Configs, checkpoints, processes and the runner."""
+from .amp import CpuAmpOptimWrapper, mixed_precision
+from .building import config_errors
+from .checkpoint import latest_checkpoint, load_matching_weights, load_weights, read_checkpoint, save_checkpoint
+from .command_line import add_common_options, run_tool
+from .config import check_keys, load_config, require_keys
+from .dist import start_processes
+from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
+from .progress import ProgressDisplay
+from .runner import Runner
+
+__all__ = [
+    'CheckpointHook',
+    'CpuAmpOptimWrapper',
+    'ProgressBarHook',
+    'ProgressDisplay',
+    'Runner',
+    'SeedEachIterationHook',
+    'add_common_options',
+    'check_keys',
+    'config_errors',
+    'latest_checkpoint',
+    'load_config',
+    'load_matching_weights',
+    'load_weights',
+    'mixed_precision',
+    'read_checkpoint',
+    'require_keys',
+    'run_tool',
+    'save_checkpoint',
+    'start_processes',
+]

@@ -1,0 +1,53 @@
+"""What the command-line tools share: options, and errors as one line."""
+import sys
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Callable
+
+from mmengine import DictAction
+
+from mmdet.errors import UserError, one_line
+
+from .config import check_installation
+from .dist import LAUNCHERS, end_processes
+
+
+class CfgOptions(DictAction):
+    """`--cfg-options KEY=VALUE ...` as in mmdetection; a malformed item is a usage error."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Add the items to the dict."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            raise ArgumentError(self, f'expected KEY=VALUE items, got {" ".join(values)}') from error
+
+
+def add_common_options(parser: ArgumentParser) -> None:
+    """Add `--work-dir`, `--cfg-options`, `--launcher` and torchrun's `--local-rank`."""
+    parser.add_argument('--work-dir', metavar='DIR', help='where everything is written (work_dirs/<config name>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help='change keys of the config, e.g. train_dataloader.batch_size=4 "model.backbone.out_indices=(0,1,2,3)"',
+    )
+    parser.add_argument(
+        '--launcher', choices=LAUNCHERS, default='none', help='how several processes were started (torchrun: pytorch)'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool; a mistake of the user ends it with one line on stderr and exit status 2."""
+    try:
+        check_installation()
+        main()
+    except UserError as error:
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
+    finally:
+        end_processes()

@@ -1,0 +1,308 @@
+"""The runner: mmengine's, with checkpoints of our own, exact resumption and a quiet terminal."""
+import logging
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine import runner
+from mmengine.device import get_device
+from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from torch import nn
+from torch.utils.data import DataLoader
+
+import mmdet
+from mmdet.errors import CheckpointError, ConfigError
+from mmdet.structures import ClassFrequency
+
+from . import checkpoint as files
+from .hooks import ProgressBarHook
+
+
+class Runner(runner.Runner):
+    """Trains, validates and tests what a config describes.
+
+    A resumed run is the run that was interrupted, to the bit: weights, optimizer, schedules and the position in the
+    order of the data come from the checkpoint, and every step's random numbers are keyed to (seed, rank, iteration).
+    With an `EpochBasedTrainLoop` that holds for checkpoints of an epoch's end, with an `IterBasedTrainLoop` for all.
+
+    A checkpoint's `meta` says what a test needs beside the weights: `dataset_meta` (`classes`, `category_ids`),
+    `class_frequency` (of the training annotations), `cfg`, `epoch`, `iter`, `seed`, `version` and `checkpoint_meta`.
+
+    Differences from mmengine's `resume`: `True` continues `load_from`, or the last checkpoint in the working directory;
+    `'auto'` continues the last checkpoint, or starts as with `False` where there is none; a path continues that
+    checkpoint.
+    """
+
+    _runs_started: Counter[str] = Counter()
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Prepare the processes; runs that start within one second still get names (and logs) of their own."""
+        super().setup_env(env_cfg)
+        self._runs_started[self._timestamp] += 1
+        if self._runs_started[self._timestamp] > 1:
+            self._timestamp += f'_{self._runs_started[self._timestamp]}'
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs) -> MMLogger:
+        """Everything goes to the log file, to the terminal only warnings (everything where `log_level='DEBUG'`)."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        on_terminal = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+        for handler in on_terminal:
+            level = handler.level if handler.level in (logging.DEBUG, logging.ERROR) else logging.WARNING
+            logger.handlers[logger.handlers.index(handler)] = _TerminalHandler(level)
+        return logger
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """mmengine's default hooks, each iteration's seeding and the progress bar."""
+        own = dict(seed=dict(type='SeedEachIterationHook'), progress=dict(type='ProgressBarHook'))
+        for name, hook in (hooks or {}).items():
+            if name in own and hook is None:
+                del own[name]
+            else:
+                own[name] = hook
+        super().register_default_hooks(own)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """As mmengine's; with `num_workers=0` the settings that only workers have are left out."""
+        if isinstance(dataloader, Mapping) and not dataloader.get('num_workers'):
+            workers_only = ('persistent_workers', 'prefetch_factor')
+            dataloader = {key: value for key, value in dataloader.items() if key not in workers_only}
+        return runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Move a model to its device and make it data-parallel where there are several processes, also on CPUs."""
+        if not self.distributed or get_device() != 'cpu' or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        settings = dict(broadcast_buffers=False, find_unused_parameters=self.cfg.get('find_unused_parameters', False))
+        settings.update({key: value for key, value in (model_wrapper_cfg or {}).items() if key != 'type'})
+        return MMDistributedDataParallel(model, device_ids=None, **settings)
+
+    def train(self) -> nn.Module:
+        """Train from the start or from where a checkpoint stopped; returns the model."""
+        self._resumed_from = self._checkpoint_to_resume()
+        if self._resumed_from is not None:
+            self._resumed = files.read_checkpoint(self._resumed_from)
+            self._take_over_seed(self._resumed['meta'].get('seed'))
+        try:
+            return super().train()
+        finally:
+            self._close_display()
+
+    def val(self) -> dict:
+        """Validate; returns the metrics."""
+        try:
+            return super().val()
+        finally:
+            self._close_display()
+
+    def test(self) -> dict:
+        """Test; returns the metrics."""
+        try:
+            return super().test()
+        finally:
+            self._close_display()
+
+    def load_or_resume(self) -> None:
+        """Load the weights a run starts from, once."""
+        if self._has_loaded:
+            return
+        if getattr(self, '_resumed_from', None) is not None:
+            self._restore(self._resumed, self._resumed_from)
+            del self._resumed
+        elif self._load_from is not None:
+            self.load_checkpoint(self._load_from)
+        self._has_loaded = True
+
+    def load_checkpoint(self, filename: str, map_location: str = 'cpu', strict: bool = False) -> dict:
+        """Load weights from a checkpoint.
+
+        Args:
+            filename: path or address.
+            map_location: device of the checkpoint's tensors.
+            strict: whether every parameter must be in both; otherwise what fits is loaded, with a warning of the rest.
+
+        Raises:
+            CheckpointError: an unreadable checkpoint, or one that does not fit.
+        """
+        checkpoint = files.read_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if strict:
+            files.load_weights(self._bare_model, checkpoint, filename)
+        else:
+            kept = files.load_matching_weights(self._bare_model, checkpoint, filename)
+            if kept:
+                self.logger.warning(
+                    f'{filename}: {len(kept)} parameters of the model are not in the checkpoint, or of another shape, '
+                    f'and keep their initial values: {", ".join(kept[:3])}{", ..." if len(kept) > 3 else ""}'
+                )
+        self._has_loaded = True
+        self.logger.info(f'Loaded {filename}')
+        return checkpoint
+
+    def resume(self, filename: str) -> None:
+        """Continue the run that wrote a checkpoint: weights, optimizer, schedules, logs, epoch and iteration.
+
+        Raises:
+            CheckpointError: an unreadable checkpoint, one of another model, or one without an optimizer's state.
+        """
+        self._restore(files.read_checkpoint(filename), filename)
+        self._has_loaded = True
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        **backend: Any,
+    ) -> None:
+        """Write the state of the run, whole or not at all; only the first process writes.
+
+        Args:
+            out_dir, filename: where.
+            save_optimizer, save_param_scheduler: whether the run can be resumed from it.
+            meta: `epoch` and `iter` where they are not the running ones.
+            by_epoch: whether an epoch has just ended, or else an iteration.
+            backend: mmengine's storage settings, which are not used: checkpoints are local files.
+
+        Raises:
+            CheckpointError: where it cannot be written.
+        """
+        if self.rank != 0:
+            return
+        reached = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
+        checkpoint = dict(
+            meta={**reached, **(meta or {}), **self._run_meta, **self.checkpoint_meta, 'seed': self.seed},
+            state_dict=self._bare_model.state_dict(),
+            message_hub=self.message_hub.state_dict(),
+        )
+        if save_optimizer:
+            checkpoint['optimizer'] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        files.save_checkpoint(checkpoint, Path(out_dir) / filename)
+
+    @cached_property
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """More to be kept in the `meta` of every checkpoint; the caller fills it before training."""
+        return {}
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    @cached_property
+    def _run_meta(self) -> dict[str, Any]:
+        """What is the same in all checkpoints of a run."""
+        dataset = self.train_dataloader.dataset
+        meta = dict(cfg=self.cfg.pretty_text, version=mmdet.__version__)
+        metainfo = getattr(dataset, 'metainfo', None) or {}
+        meta['dataset_meta'] = {key: list(metainfo[key]) for key in ('classes', 'category_ids') if key in metainfo}
+        frequency = class_frequency(dataset)
+        if frequency is not None:
+            meta['class_frequency'] = frequency.to_dict()
+        return meta
+
+    def _checkpoint_to_resume(self) -> str | None:
+        """Path of the checkpoint the run continues, or None where it starts."""
+        if not self._resume:
+            return None
+        if self._resume is True and self._load_from is not None:
+            return self._load_from
+        if isinstance(self._resume, str) and self._resume != 'auto':
+            return self._resume
+        latest = files.latest_checkpoint(self.work_dir)
+        if latest is None:
+            self.logger.warning(f'nothing to resume in {self.work_dir}: the training starts from the beginning')
+            return None
+        return str(latest)
+
+    def _take_over_seed(self, seed: int | None) -> None:
+        """Before anything random is built, continue with the seed of the interrupted run."""
+        wanted = self._randomness_cfg.get('seed')
+        if wanted is not None and seed is not None and wanted != seed:
+            raise ConfigError(
+                f'{self._resumed_from} was trained with seed {seed}, this run has seed {wanted}: '
+                f'resume with --seed {seed}, or start anew in another --work-dir'
+            )
+        if wanted is None and seed is not None:
+            self._randomness_cfg.update(seed=seed)
+            self.set_randomness(**self._randomness_cfg)
+
+    def _restore(self, checkpoint: dict, path: str) -> None:
+        missing = [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
+        if missing or not {'epoch', 'iter'} <= checkpoint['meta'].keys():
+            raise CheckpointError(
+                f'{path}: holds weights but not the state of a training, so it cannot be resumed; '
+                f'start from it with --cfg-options load_from={path}'
+            )
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        files.load_weights(self._bare_model, checkpoint, path)
+        self.train_loop._epoch = checkpoint['meta']['epoch']
+        self.train_loop._iter = checkpoint['meta']['iter']
+        self.message_hub.load_state_dict(_with_log_buffers(checkpoint['message_hub']))
+        try:
+            self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+            states = checkpoint.get('param_schedulers', ())
+            for scheduler, state in zip(self.param_schedulers or (), states, strict=True):
+                scheduler.load_state_dict(state)
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(
+                f'{path}: was trained with another optim_wrapper or param_scheduler than the config has now; '
+                f'resume with the config it was trained with'
+            ) from error
+        self._warn_within_epoch(path)
+        self.logger.info(f'Resumed {path} at epoch {self.epoch}, iteration {self.iter}')
+
+    def _warn_within_epoch(self, path: str) -> None:
+        """An epoch-based loop begins its epochs at their beginning."""
+        by_epoch = isinstance(self.train_loop, runner.EpochBasedTrainLoop)
+        if by_epoch and self.iter != self.epoch * len(self.train_dataloader):
+            self.logger.warning(
+                f'{path} was written within epoch {self.epoch + 1}, which starts over: save at the ends of epochs, '
+                f'or use an IterBasedTrainLoop, to resume exactly'
+            )
+
+    def _close_display(self) -> None:
+        for hook in self.hooks:
+            if isinstance(hook, ProgressBarHook):
+                hook.close()
+
+
+class _TerminalHandler(logging.StreamHandler):
+    """Writes to whatever stderr is at the time, so that a progress bar can keep messages off its line."""
+
+    def __init__(self, level: int):
+        logging.Handler.__init__(self, level)
+        self.setFormatter(logging.Formatter('%(levelname)s: %(message)s'))
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+def class_frequency(dataset: Any) -> ClassFrequency | None:
+    """Training instances of every class, of a data set or of the one inside a wrapper; None where it has no counts."""
+    while not hasattr(dataset, 'class_frequency') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset.class_frequency() if hasattr(dataset, 'class_frequency') else None
+
+
+def _with_log_buffers(state: dict) -> dict:
+    """A message hub's state as mmengine has it, from plain data."""
+    scalars = {
+        name: HistoryBuffer(buffer['log_history'].numpy(), buffer['count_history'].numpy())
+        if isinstance(buffer, dict)
+        else buffer
+        for name, buffer in state['log_scalars'].items()
+    }
+    return dict(state, log_scalars=scalars)

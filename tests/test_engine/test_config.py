@@ -1,0 +1,227 @@
+"""Configs: what a user can get wrong in one, and the line that says so."""
+import importlib.metadata
+from argparse import ArgumentParser
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmdet.engine import Runner, add_common_options, check_keys, config_errors, load_config, require_keys, run_tool
+from mmdet.engine.config import check_installation
+from mmdet.errors import AnnotationError, ConfigError
+from mmdet.registry import MODELS
+
+from . import toy
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def message_of(*args):
+    """The one line of a config that cannot be read."""
+    with pytest.raises(ConfigError) as error:
+        load_config(*args)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def test_bases_options_and_scope(tmp_path):
+    write(
+        tmp_path / 'base.py', 'model = dict(type="MaskRCNN", backbone=dict(depth=50))\npipeline = [dict(type="Flip")]'
+    )
+    path = write(tmp_path / 'child.py', '_base_ = "base.py"\nmodel = dict(backbone=dict(depth=101))\nimage_size = 128')
+    options = {'model.backbone.style': 'caffe', 'pipeline.0.prob': 0.5}
+    config = load_config(path, options)
+    assert config.model == dict(type='MaskRCNN', backbone=dict(depth=101, style='caffe'))
+    assert config.pipeline[0].prob == 0.5
+    assert config.default_scope == DefaultScope.get_current_instance().scope_name == 'mmdet'
+
+
+def test_missing_file(tmp_path):
+    assert message_of(tmp_path / 'none.py') == f'{tmp_path / "none.py"}: no such config file'
+
+
+def test_missing_base(tmp_path):
+    path = write(tmp_path / 'child.py', '_base_ = ["middle.py"]')
+    write(tmp_path / 'middle.py', '_base_ = ["gone.py"]')
+    assert message_of(path) == f'{path}: its base config {tmp_path / "gone.py"} does not exist'
+
+
+@pytest.mark.parametrize('broken', ['child.py', 'base.py'])
+def test_syntax_error_names_file_and_line(tmp_path, broken):
+    write(tmp_path / 'base.py', 'a = 1')
+    write(tmp_path / 'child.py', '_base_ = ["base.py"]')
+    with open(tmp_path / broken, 'a') as file:
+        file.write('\nb = dict(a=1\n')
+    message = message_of(tmp_path / 'child.py')
+    assert message.startswith(f'{tmp_path / broken}: line 2: syntax error')
+
+
+def test_error_in_the_config_names_file_and_line(tmp_path):
+    write(tmp_path / 'base.py', 'a = 1\n\nb = c')
+    path = write(tmp_path / 'child.py', '_base_ = "base.py"')
+    assert message_of(path) == f"{tmp_path / 'base.py'}: line 3: NameError: name 'c' is not defined"
+
+
+def test_same_key_in_two_bases(tmp_path):
+    for name in 'ab':
+        write(tmp_path / f'{name}.py', 'model = dict(type="MaskRCNN")')
+    path = write(tmp_path / 'child.py', '_base_ = ["a.py", "b.py"]')
+    assert 'child.py' in message_of(path) and 'Duplicate' in message_of(path)
+
+
+@pytest.mark.parametrize(
+    ('misspelt', 'meant'),
+    [('optim_wraper', 'optim_wrapper'), ('train_dataloaders', 'train_dataloader'), ('calibraton', 'calibration')],
+)
+def test_misspelt_top_level_key(tmp_path, misspelt, meant):
+    path = write(tmp_path / 'config.py', f'{misspelt} = dict()')
+    assert message_of(path) == f'{path}: top-level key `{misspelt}` is not known; did you mean `{meant}`?'
+
+
+def test_misspelt_default_hook(tmp_path):
+    path = write(tmp_path / 'config.py', 'default_hooks = dict(chekpoint=dict(type="CheckpointHook"))')
+    assert message_of(path) == f'{path}: default_hooks. `chekpoint` is not known; did you mean `checkpoint`?'
+
+
+def test_variables_of_the_users_own_are_no_mistakes():
+    own = ['train_pipeline', 'dataset_type', 'data_root', 'train_dataloader_small', 'base_lr', 'num_classes', 'warmup',
+           'img_scales', 'max_epochs', 'norm_cfg', 'backend_args', 'my_model', 'albu_train_transforms', 'max_iters',
+           'train_dataset', 'interval', 'model_cfg', 'mode', 'num_last_epochs', 'stage2_num_epochs']  # fmt: skip
+    check_keys(own, {'model', 'train_dataloader', 'train_cfg', 'test_cfg', 'val_cfg', 'resume', 'load_from'}, '')
+
+
+def test_missing_key_with_what_might_be_it():
+    with pytest.raises(ConfigError, match='`model` is missing; is `modle` meant to be it?'):
+        require_keys(Config(dict(modle=dict())), 'model')
+
+
+def test_option_into_a_list_that_is_too_short(tmp_path):
+    path = write(tmp_path / 'config.py', 'pipeline = [dict(type="Flip")]')
+    assert message_of(path, {'pipeline.3.type': 'Pad'}).startswith('--cfg-options pipeline.3.type=Pad: ')
+
+
+def built(tmp_path, **changes):
+    """The one line of a config that cannot be built."""
+    config = toy.toy_config(tmp_path, 1)
+    config.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
+    with pytest.raises(ConfigError) as error, config_errors(config):
+        Runner.from_cfg(config).train()
+    assert '\n' not in str(error.value)
+    return str(error.value).removeprefix('config: ')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(model__type='ToyModle'), 'model: there is no model of type `ToyModle`; did you mean `ToyModel`?'),
+        (dict(model__widht=3), 'model: ToyModel has no key `widht`; did you mean `width`?'),
+        (
+            dict(optim_wrapper__optimizer__learning_rate=1),
+            'optim_wrapper.optimizer: SGD has no key `learning_rate`',
+        ),
+        (
+            dict(optim_wrapper__clip_grads=1),
+            'optim_wrapper: OptimWrapper has no key `clip_grads`; did you mean `clip_grad`?',
+        ),
+        (
+            dict(train_dataloader__batch_sizes=1),
+            'train_dataloader: DataLoader has no key `batch_sizes`; did you mean `batch_size`?',
+        ),
+        (
+            dict(train_dataloader__dataset__sise=1),
+            'train_dataloader.dataset: ToyDataset has no key `sise`; did you mean `size`?',
+        ),
+        (
+            dict(train_dataloader__sampler__type='InfinitSampler'),
+            'train_dataloader.sampler: there is no data sampler of type `InfinitSampler`; '
+            'did you mean `InfiniteSampler`?',
+        ),
+        (
+            dict(train_cfg__max_iter=3),
+            'train_cfg: IterBasedTrainLoop has no key `max_iter`; did you mean `max_iters`?',
+        ),
+        (
+            dict(train_cfg=dict(_delete_=True, type='IterBasedTrainLoop')),
+            'train_cfg: IterBasedTrainLoop needs the key `max_iters`',
+        ),
+        (
+            dict(param_scheduler=[dict(type='MultiStepLR', milestone=[1])]),
+            'param_scheduler.0: MultiStepLR has no key `milestone`; did you mean `milestones`?',
+        ),
+        (
+            dict(custom_hooks=[dict(type='EMAHok')]),
+            'custom_hooks.0: there is no hook of type `EMAHok`; did you mean `EMAHook`?',
+        ),
+        (
+            dict(default_hooks__checkpoint__intervall=1),
+            'default_hooks.checkpoint: CheckpointHook has no key `intervall`; did you mean `interval`?',
+        ),
+        (dict(model=dict(_delete_=True, width=3)), 'a model is configured without a `type` (its keys: width)'),
+    ],
+)
+def test_misspelt_component(tmp_path, changes, message):
+    assert built(tmp_path, **changes) == message
+
+
+def test_loop_by_epoch_takes_its_keys_from_train_cfg(tmp_path):
+    config = toy.toy_config(tmp_path, train_cfg=dict(by_epoch=False, max_itres=3))
+    with pytest.raises(ConfigError, match='train_cfg: IterBasedTrainLoop .*`max_it'), config_errors(config):
+        Runner.from_cfg(config).train()
+
+
+def test_bugs_are_not_taken_for_mistakes_of_the_config():
+    @MODELS.register_module(force=True)
+    class Buggy:
+        def __init__(self):
+            dict().update(**self.helper(size=3))
+
+        def helper(self):
+            return {}
+
+    with pytest.raises(TypeError, match='size'), config_errors(Config(dict(model=dict(type='Buggy')))):
+        MODELS.build(dict(type='Buggy'))
+    with pytest.raises(KeyError), config_errors(Config()):
+        {}['key']
+    with pytest.raises(AnnotationError), config_errors(Config()):
+        raise AnnotationError('a.json: broken')
+
+
+def test_openmmlab_beside_us(monkeypatch):
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, 'version', lambda name: '3.3.0' if name == 'mmdet' else version(name))
+    with pytest.raises(ConfigError, match=r'mmdet 3\.3\.0.*pip uninstall mmdet'):
+        check_installation()
+
+
+def test_tools_end_with_one_line_and_status_2(capsys):
+    def main():
+        raise ConfigError('a.py: wrong')
+
+    with pytest.raises(SystemExit) as end:
+        run_tool(main)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == 'error: a.py: wrong\n'
+
+
+def test_tools_can_be_interrupted(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_tool(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+
+
+def test_command_line_options(capsys):
+    parser = ArgumentParser()
+    add_common_options(parser)
+    args = parser.parse_args(['--cfg-options', 'a.b=1', 'c=[x,y]', '--launcher', 'pytorch'])
+    assert (args.cfg_options, args.launcher) == ({'a.b': 1, 'c': ['x', 'y']}, 'pytorch')
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(['--cfg-options', 'a.b'])
+    assert end.value.code == 2
+    assert 'expected KEY=VALUE items, got a.b' in capsys.readouterr().err
