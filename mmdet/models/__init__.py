@@ -7,7 +7,6 @@ from . import (
     layers,
     losses,
     necks,
-    post_processing,
     roi_heads,
     task_modules,
 )
@@ -20,7 +19,6 @@ __all__ = [
     'layers',
     'losses',
     'necks',
-    'post_processing',
     'roi_heads',
     'task_modules',
 ]

@@ -1,0 +1,4 @@
+"""Masks of RoIs."""
+from .fcn_mask_head import FCNMaskHead
+
+__all__ = ['FCNMaskHead']

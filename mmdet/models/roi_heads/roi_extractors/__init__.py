@@ -1,0 +1,5 @@
+"""From proposals to fixed-size feature maps."""
+from .roi_align import RoIAlign
+from .single_level_roi_extractor import SingleRoIExtractor
+
+__all__ = ['RoIAlign', 'SingleRoIExtractor']

@@ -1,0 +1,142 @@
+"""RoIAlign (Mask R-CNN, arXiv 1703.06870): torchvision's forward pass, and on the CPU a faster backward pass.
+
+Pooling is linear in the features, `pooled = A @ feats` with a sparse matrix A of bilinear weights, so the gradient is
+`A.T @ grad`: one sparse matrix product on all cores, where torchvision's kernel adds tap by tap on one.
+"""
+import math
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torchvision.ops import roi_align
+
+from mmdet.registry import MODELS
+
+# PyTorch calls its sparse CSR tensors, ten releases old, beta: nothing a user could act on.
+warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta state')
+
+
+@MODELS.register_module()
+class RoIAlign(nn.Module):
+    """RoIAlign of one feature map.
+
+    Args:
+        output_size: side S of the square output, in cells.
+        spatial_scale: feature map pixels per input pixel.
+        sampling_ratio: samples along a cell's side; 0 takes as many as the cell spans feature map pixels.
+        aligned: whether pixel centres lie at half-integers.
+    """
+
+    def __init__(self, output_size: int, spatial_scale: float = 1.0, sampling_ratio: int = 0, aligned: bool = True):
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(self, feats: Tensor, rois: Tensor) -> Tensor:
+        """(B, D, H, W) features and (R, 5) RoIs `(image, x1, y1, x2, y2)` in input pixels -> (R, D, S, S)."""
+        settings = (self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
+        if feats.device.type == 'cpu' and feats.requires_grad and torch.is_grad_enabled():
+            return _SparseBackwardRoIAlign.apply(feats, rois, *settings)
+        return roi_align(feats, rois, *settings)
+
+
+class _SparseBackwardRoIAlign(torch.autograd.Function):
+    """torchvision's RoIAlign with a sparse matrix product for its gradient with respect to the features."""
+
+    @staticmethod
+    def forward(ctx, feats, rois, output_size, spatial_scale, sampling_ratio, aligned):
+        ctx.save_for_backward(rois)
+        ctx.feats_shape = feats.shape
+        ctx.settings = (output_size, spatial_scale, sampling_ratio, aligned)
+        return roi_align(feats, rois, output_size, spatial_scale, sampling_ratio, aligned)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (rois,) = ctx.saved_tensors
+        batch, channels, height, width = ctx.feats_shape
+        weights_of_cells = transposed_pooling_matrix(rois, (batch, height, width), *ctx.settings)
+        grad_of_cells = grad.float().permute(0, 2, 3, 1).reshape(-1, channels)
+        grad_feats = (weights_of_cells @ grad_of_cells).view(batch, height, width, channels)
+        return grad_feats.permute(0, 3, 1, 2).to(grad.dtype), None, None, None, None, None
+
+
+def transposed_pooling_matrix(
+    rois: Tensor,
+    feats_shape: tuple[int, int, int],
+    output_size: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """How much each feature map pixel counts in each pooled cell.
+
+    Args:
+        rois: (R, 5) `(image, x1, y1, x2, y2)` in input pixels.
+        feats_shape: (B, H, W).
+        output_size, spatial_scale, sampling_ratio, aligned: see `RoIAlign`.
+
+    Returns:
+        (B * H * W, R * S * S) sparse CSR float32.
+    """
+    batch, height, width = feats_shape
+    corners = rois[:, 1:].float() * spatial_scale - (0.5 if aligned else 0.0)
+    y, y_weight = _taps(corners[:, 1], corners[:, 3], height, output_size, sampling_ratio, aligned)
+    x, x_weight = _taps(corners[:, 0], corners[:, 2], width, output_size, sampling_ratio, aligned)
+
+    image = rois[:, 0].long().view(-1, 1, 1, 1, 1)
+    pixel = (image * height + y[:, :, None, :, None]) * width + x[:, None, :, None, :]
+    weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+    num_taps = pixel.shape[3] * pixel.shape[4]
+    present = weight.flatten().nonzero().squeeze(1)
+    pixel, weight = pixel.flatten()[present], weight.flatten()[present]
+
+    order = pixel.argsort()
+    row_starts = torch.zeros(batch * height * width + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(pixel, minlength=batch * height * width), 0, out=row_starts[1:])
+    return torch.sparse_csr_tensor(
+        row_starts,
+        torch.div(present[order], num_taps, rounding_mode='floor'),
+        weight[order],
+        (batch * height * width, len(rois) * output_size**2),
+        check_invariants=False,
+    )
+
+
+def _taps(
+    start: Tensor, end: Tensor, size: int, output_size: int, sampling_ratio: int, aligned: bool
+) -> tuple[Tensor, Tensor]:
+    """Along one axis, the pixels each cell is interpolated from, and their weights.
+
+    Args:
+        start, end: (R,) of the RoIs, in feature map pixels.
+        size: of the feature map.
+
+    Returns:
+        (R, S, T) int64 pixels and float32 weights; weights of taps beyond a RoI's own number of samples are 0.
+    """
+    length = end - start
+    if not aligned:
+        length = length.clamp(min=1)
+    cell = length / output_size
+    if sampling_ratio > 0:
+        samples = torch.full_like(cell, sampling_ratio)
+    else:
+        samples = cell.ceil()
+    most = max(math.ceil(float(samples.max())), 1) if len(samples) else 1
+    samples = samples[:, None, None]
+    nth = torch.arange(most, dtype=torch.float32)
+    first = start[:, None] + cell[:, None] * torch.arange(output_size)
+    position = first[..., None] + cell[:, None, None] * (nth + 0.5) / samples
+    counts = (nth < samples) & (position >= -1) & (position <= size)
+
+    position = position.clamp(min=0)
+    low = position.floor().clamp(max=size - 1)
+    high = (low + 1).clamp(max=size - 1)
+    to_high = torch.where(low == size - 1, 0.0, position - low)
+    share = torch.where(counts, 1 / samples, 0.0)
+    taps = torch.cat([low, high], dim=-1).nan_to_num().long()
+    return taps, torch.cat([(1 - to_high) * share, to_high * share], dim=-1).nan_to_num()
