@@ -1,4 +1,5 @@
 """Fixtures shared by all tests: devices, and the reference material that lies beside some checkouts."""
+import socket
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,11 @@ def shared_data() -> Path:
 def oracle() -> Path:
     """Reference outputs of other implementations (shared/oracle); the test skips where they are absent."""
     return _folder_or_skip('oracle')
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port for a process group on this machine."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,112 @@
+"""SimCal's heads and its fusion rule."""
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmdet.calibration import SimCal
+from mmdet.errors import ConfigError
+from mmdet.models.roi_heads import Shared2FCBBoxHead, Shared4Conv1FCBBoxHead
+from mmdet.structures import ClassFrequency
+
+
+def frequency_of(counts) -> ClassFrequency:
+    return ClassFrequency(tuple(f'class {i}' for i in range(len(counts))), np.array(counts), np.array(counts))
+
+
+def box_head(num_classes: int, kind=Shared2FCBBoxHead) -> torch.nn.Module:
+    head = kind(in_channels=8, fc_out_channels=16, num_classes=num_classes)
+    head.init_weights()
+    return head
+
+
+def bound(head: str, counts, **kwargs) -> tuple[SimCal, torch.nn.Module]:
+    base = box_head(len(counts))
+    return SimCal(head, **kwargs).bind([base], frequency_of(counts)), base
+
+
+instances = st.integers(0, 300)
+
+
+@given(counts=st.lists(instances, min_size=1, max_size=12), threshold=instances, seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_dual_scores_follow_the_rule_class_by_class(counts, threshold, seed):
+    calibrator, _ = bound('2fc_rand', counts, threshold=threshold)
+    rng = torch.Generator().manual_seed(seed)
+    base = torch.randn(5, len(counts) + 1, generator=rng).softmax(-1)
+    logits = torch.randn(5, len(counts) + 1, generator=rng)
+    calibrated = logits.softmax(-1)
+    dual = calibrator.scores(base, logits, 'dual')
+    for z, count in enumerate(counts):
+        expected = calibrated[:, z] if count < threshold else base[:, z]
+        assert torch.equal(dual[:, z], expected)
+    assert torch.equal(dual[:, -1], base[:, -1])
+    assert torch.equal(calibrator.scores(base, logits, 'calibrated'), calibrated)
+    assert torch.allclose(calibrator.scores(base, logits, 'average'), (base + calibrated) / 2)
+
+
+def test_a_class_with_exactly_t_instances_keeps_the_base_score():
+    calibrator, _ = bound('2fc_rand', [99, 100, 101], threshold=100)
+    base, logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]), torch.zeros(1, 4)
+    assert torch.equal(calibrator.scores(base, logits, 'dual'), torch.tensor([[0.25, 0.2, 0.3, 0.4]]))
+
+
+def test_average_of_two_scores_by_hand():
+    calibrator, _ = bound('2fc_rand', [1], threshold=100)
+    scores = calibrator.scores(torch.tensor([[0.9, 0.1]]), torch.zeros(1, 2), 'average')
+    assert torch.allclose(scores, torch.tensor([[0.7, 0.3]]))
+
+
+@pytest.mark.parametrize('kind', [Shared2FCBBoxHead, Shared4Conv1FCBBoxHead])
+def test_3fc_ft_starts_as_the_base_classifier(kind, device):
+    base = box_head(6, kind).to(device)
+    calibrator = SimCal('3fc_ft').bind([base], frequency_of([1] * 6)).to(device)
+    roi_feats = torch.randn(10, 8, 7, 7, device=device)
+    base_logits, _ = base(roi_feats)
+    assert torch.equal(calibrator.logits(roi_feats, base.shared(roi_feats), base_logits), base_logits)
+
+
+def test_3fc_ft_shares_no_storage_with_the_base():
+    calibrator, base = bound('3fc_ft', [1, 2])
+    own = {parameter.data_ptr() for parameter in calibrator.parameters()}
+    assert own.isdisjoint(parameter.data_ptr() for parameter in base.parameters())
+
+
+@pytest.mark.parametrize(('head', 'widths'), [('2fc_rand', [16, 5]), ('3fc_rand', [16, 16, 5])])
+def test_random_heads_have_the_papers_layers(head, widths):
+    calibrator, _ = bound(head, [1] * 4)
+    linears = [layer for layer in calibrator.heads[0] if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in linears] == widths
+    assert linears[0].in_features == 8 * 7 * 7
+
+
+def test_each_stage_has_a_head_of_its_own():
+    stages = [box_head(3) for _ in range(3)]
+    calibrator = SimCal('3fc_ft').bind(stages, frequency_of([1, 1, 1]))
+    roi_feats = torch.randn(2, 8, 7, 7)
+    for stage, base in enumerate(stages):
+        assert torch.equal(calibrator.logits(roi_feats, None, None, stage), base(roi_feats)[0])
+
+
+def test_loss_is_the_mean_over_the_steps_rois():
+    calibrator, _ = bound('2fc_rand', [1, 1])
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 0, 1])
+    loss = calibrator.loss(logits, labels, num_rois=6)['s0.loss_cls']
+    assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [(dict(threshold=-1), 'threshold=-1'), (dict(head='4fc'), "head='4fc'")],
+)
+def test_impossible_settings_are_refused_in_one_line(kwargs, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        SimCal(**kwargs).bind([box_head(1)], frequency_of([1]))
+    assert '\n' not in str(error.value)
+
+
+def test_an_unknown_score_setting_names_the_known_ones():
+    calibrator, _ = bound('2fc_rand', [1])
+    with pytest.raises(ConfigError, match='base, dual, calibrated, average'):
+        calibrator.scores(torch.zeros(1, 2), torch.zeros(1, 2), 'both')

@@ -1,0 +1,50 @@
+"""The sparse backward pass against torchvision's, tap by tap."""
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import roi_align
+
+from mmdet.models.roi_heads import RoIAlign
+
+coordinate = st.floats(-60, 260)
+roi = st.tuples(st.integers(0, 1), coordinate, coordinate, st.floats(0, 200), st.floats(0, 200))
+
+
+@given(
+    rois=st.lists(roi, min_size=1, max_size=6),
+    output_size=st.sampled_from([1, 7]),
+    sampling_ratio=st.sampled_from([0, 1, 2]),
+    aligned=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_gradient_equals_torchvisions(rois, output_size, sampling_ratio, aligned):
+    boxes = torch.tensor([[image, x, y, x + w, y + h] for image, x, y, w, h in rois])
+    generator = torch.Generator().manual_seed(0)
+    feats = torch.randn(2, 3, 13, 17, generator=generator, requires_grad=True)
+    grad = torch.randn(len(rois), 3, output_size, output_size, generator=generator)
+    pooled = RoIAlign(output_size, 1 / 16, sampling_ratio, aligned)(feats, boxes)
+    expected = roi_align(feats, boxes, output_size, 1 / 16, sampling_ratio, aligned)
+    assert torch.equal(pooled, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(pooled, feats, grad)[0],
+        torch.autograd.grad(expected, feats, grad)[0],
+        atol=2e-4,
+        rtol=1e-4,
+    )
+
+
+def test_no_rois_give_a_zero_gradient():
+    feats = torch.randn(1, 3, 8, 8, requires_grad=True)
+    RoIAlign(7)(feats, torch.zeros(0, 5)).sum().backward()
+    assert torch.equal(feats.grad, torch.zeros_like(feats))
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_any_memory_format(memory_format):
+    feats = torch.randn(2, 4, 9, 9).to(memory_format=memory_format).requires_grad_()
+    rois = torch.tensor([[0, 0.0, 0, 5, 6], [1, 2, 2, 8, 8]])
+    pooled = RoIAlign(2, sampling_ratio=2)(feats, rois)
+    expected = roi_align(feats, rois, 2, 1.0, 2, True)
+    grads = [torch.autograd.grad(out.square().sum(), feats)[0] for out in (pooled, expected)]
+    torch.testing.assert_close(*grads, atol=1e-5, rtol=1e-5)
