@@ -1,0 +1,19 @@
+"""The COCO protocol."""
+from mmdet.registry import METRICS
+
+from .streaming_metric import StreamingMetric
+
+
+@METRICS.register_module()
+class CocoMetric(StreamingMetric):
+    """The 12 figures of the official COCO evaluator and AP by training instances, for boxes and masks.
+
+    The 100 best detections of a category on an image count; crowds take up detections without counting
+    themselves. COCO-LT's bins are `bins=(1, 20, 400, 8000)`. Arguments, figures and errors: see `StreamingMetric`.
+    """
+
+    default_prefix = 'coco'
+    lvis_style = False
+    figures = {name: name for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')} | {
+        'AR@1': 'AR1', 'AR@10': 'AR10', 'AR@100': 'AR100', 'ARs@100': 'ARs', 'ARm@100': 'ARm', 'ARl@100': 'ARl'
+    }  # fmt: skip

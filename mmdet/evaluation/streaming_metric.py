@@ -1,0 +1,281 @@
+"""What the COCO and the LVIS metric share: detections are matched as they come, and then forgotten."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from hotcoco import StreamingEval
+from mmengine.dist import broadcast_object_list, gather_object, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import get_local_path
+
+from mmdet.errors import AnnotationError, ConfigError
+from mmdet.structures import ClassFrequency
+
+from .detections import Detections
+from .ground_truth import read_ground_truth
+from .results_file import ResultsPart, join_parts
+from .training_instance_bins import average_precision_by_bin
+
+IOU_TYPES = ('bbox', 'segm')
+
+
+class _Shard(NamedTuple):
+    """What one process contributes to the figures."""
+
+    seen: set[int]
+    evaluators: dict[str, StreamingEval]
+    parts: dict[str, str | None]
+
+
+class StreamingMetric(BaseMetric):
+    """AP and AR of detections that are matched with the ground truth batch by batch.
+
+    Of a detection only a few bytes are kept (at which thresholds it matched), so memory hardly grows with their
+    number. The figures are the official evaluator's, in one process or several, whatever the batch size. Every image
+    of the annotation file counts, also one that is never tested; one that is tested twice counts once.
+
+    Args:
+        ann_file: ground truth, a `.json`, `.json.gz` or `.json.zip` file.
+        metric: `'bbox'`, `'segm'` or both.
+        scores: which scores to evaluate where a detector gives several: `'dual'` reads `pred_instances_dual`; None
+            reads `pred_instances`.
+        bins: ascending lower edges of the training-instance bins AP1, AP2, ...
+        class_frequency: training instances and images of each class, in label order; without it there are no bins.
+            May be set as an attribute any time before `evaluate`.
+        format_only: write the detections to result files and compute nothing.
+        outfile_prefix: result files are `{outfile_prefix}.bbox.json` and `{outfile_prefix}.segm.json`; None: none.
+        backend_args: of the file backend that reads `ann_file`.
+        collect_device: as of every mmengine metric.
+        prefix: put before every figure's name, with a slash.
+
+    Attributes:
+        per_class: after `evaluate`, on every process, one dict per class in label order: `name`, `category_id`,
+            `frequency` ('r', 'c', 'f' or None), `train_instances`, `train_images` (None without class frequencies)
+            and `bbox_AP`, `segm_AP` as evaluated, in 0..1, NaN for a class without ground truth.
+
+    Raises:
+        AnnotationError: an annotation file that cannot be read or lacks what the protocol needs.
+        ConfigError: a combination of arguments that makes no sense.
+    """
+
+    lvis_style: bool
+    """Whether an image is annotated for some of the categories only, as in LVIS."""
+
+    figures: Mapping[str, str]
+    """The names of the figures -> what hotcoco calls them."""
+
+    def __init__(
+        self,
+        ann_file: str,
+        metric: str | Sequence[str] = IOU_TYPES,
+        scores: str | None = None,
+        bins: Sequence[int] = (1, 10, 100, 1000),
+        class_frequency: ClassFrequency | None = None,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        backend_args: dict[str, Any] | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device, prefix)
+        self.iou_types = [metric] if isinstance(metric, str) else list(metric)
+        for iou_type in self.iou_types:
+            if iou_type not in IOU_TYPES:
+                raise ConfigError(f"metric {iou_type!r} is not known; choose 'bbox', 'segm' or both")
+        if format_only and outfile_prefix is None:
+            raise ConfigError('format_only=True needs outfile_prefix: where result files go and how their names begin')
+        self.predictions = 'pred_instances' if scores is None else f'pred_instances_{scores}'
+        self.bins = tuple(bins)
+        self.class_frequency = class_frequency
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.per_class: list[dict[str, Any]] = []
+        with get_local_path(ann_file, backend_args=backend_args) as local_file:
+            self.ground_truth = read_ground_truth(local_file, with_masks='segm' in self.iou_types)
+        self.check_ground_truth()
+        self.dataset_meta = None
+
+    @property
+    def dataset_meta(self) -> dict[str, Any] | None:
+        """The data set's `metainfo`: its `category_ids` (label -> category id) are evaluated.
+
+        Without any, all categories of the annotation file are, labelled in ascending order of their ids.
+        """
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict[str, Any] | None) -> None:
+        self._dataset_meta = dataset_meta
+        known = self.ground_truth.categories
+        category_ids = (dataset_meta or {}).get('category_ids', list(known))
+        for category_id in category_ids:
+            if category_id not in known:
+                raise AnnotationError(
+                    f'{self.ground_truth.path}: has no category {category_id}, which the data set lists; give the '
+                    f'metric an annotation file with the same categories'
+                )
+        self.categories = {category_id: known[category_id] for category_id in category_ids}
+        self._start_pass()
+
+    # What a protocol says of itself.
+
+    def check_ground_truth(self) -> None:
+        """Raises AnnotationError where the annotation file lacks what the protocol needs."""
+
+    def evaluated_target(self, annotation: dict[str, Any]) -> dict[str, Any] | None:
+        """The annotation as hotcoco must see it to compute what the official evaluator does; None leaves it out."""
+        return annotation
+
+    def evaluated_detections(self, detections: Detections, iou_type: str) -> Detections:
+        """Those of one image's detections that the official evaluator looks at."""
+        return detections
+
+    # Batch by batch.
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Matches one batch of detections.
+
+        Args:
+            data_batch: not used.
+            data_samples: mappings with `img_id` and `pred_instances` (or `pred_instances_<scores>`): `bboxes` (N, 4)
+                xyxy in pixels of the original image, `scores` (N,), `labels` (N,) in 0..C-1, and for `'segm'`
+                `masks`, a list of N COCO run-length encodings.
+
+        Raises:
+            AnnotationError: an image that is not in the annotation file.
+            ConfigError: a sample without the scores or masks that are to be evaluated.
+            UserError: a result file that cannot be written.
+        """
+        unseen = {sample['img_id']: sample for sample in data_samples if sample['img_id'] not in self._seen}
+        batch = [self._detections(sample) for sample in unseen.values()]
+        self._match(unseen, batch)
+        self._seen.update(unseen)
+        for iou_type, part in self._parts.items():
+            for detections in batch:
+                part.write(detections.image_id, detections.results(iou_type))
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Joins what all processes matched, and starts a new pass.
+
+        Args:
+            size: not used; every image counts once, by its id.
+
+        Returns:
+            On every process: figures in 0..1 under `{prefix}/{bbox or segm}_{figure}`; -1 where the official
+            evaluators say -1 (there is nothing of the kind), NaN for a bin without a class. Nothing if `format_only`.
+
+        Raises:
+            ConfigError: class frequencies of another number of classes.
+            UserError: a result file that cannot be written.
+        """
+        if self.class_frequency is not None and len(self.class_frequency) != len(self.categories):
+            raise ConfigError(
+                f'the class frequencies are of {len(self.class_frequency)} classes, the data set has '
+                f'{len(self.categories)}; take those of its own training set'
+            )
+        parts = {iou_type: part.flushed() for iou_type, part in self._parts.items()}
+        shards = gather_object(_Shard(self._seen, self._evaluators, parts))
+        outcome = [self._conclude(shards) if is_main_process() else None]
+        broadcast_object_list(outcome)
+        for part in self._parts.values():
+            part.close()
+        self._start_pass()
+        figures, self.per_class = outcome[0]
+        return {f'{self.prefix}/{name}': figure for name, figure in figures.items()}
+
+    def compute_metrics(self, results: list) -> dict:
+        """Not used: no results are kept that could be computed on; `evaluate` does it all."""
+        raise NotImplementedError
+
+    def _start_pass(self) -> None:
+        categories = [
+            {'id': category_id, 'name': str(category_id), 'frequency': category.get('frequency')}
+            for category_id, category in self.categories.items()
+        ]
+        evaluated = [] if self.format_only else self.iou_types
+        written = [] if self.outfile_prefix is None else self.iou_types
+        self._seen: set[int] = set()
+        self._evaluators = {t: StreamingEval(categories, iou_type=t, lvis_style=self.lvis_style) for t in evaluated}
+        self._parts = {t: ResultsPart(self._results_path(t)) for t in written}
+
+    def _results_path(self, iou_type: str) -> str:
+        return f'{self.outfile_prefix}.{iou_type}.json'
+
+    def _detections(self, sample: Mapping[str, Any]) -> Detections:
+        image_id = sample['img_id']
+        if image_id not in self.ground_truth.images:
+            raise AnnotationError(
+                f'{self.ground_truth.path}: has no image {image_id}, which was tested; give data set and metric '
+                f'the same ann_file'
+            )
+        if self.predictions not in sample:
+            given = ', '.join(sorted(key for key in sample if key.startswith('pred_instances'))) or 'no detections'
+            raise ConfigError(f'the metric is to read {self.predictions}, but the detector gives {given}')
+        instances = sample[self.predictions]
+        if 'segm' in self.iou_types and 'masks' not in instances:
+            raise ConfigError("the metric is to evaluate 'segm', but the detector gives no masks; set metric='bbox'")
+        return Detections.from_instances(image_id, instances, np.array(list(self.categories)))
+
+    def _match(self, image_ids: Iterable[int], batch: Sequence[Detections]) -> None:
+        """Matches a batch of detections with the ground truth of its images, which need not all have detections."""
+        images = [self.ground_truth.images[image_id] for image_id in image_ids]
+        targets = [target for image in images for target in self._targets(image['id'])]
+        for iou_type, evaluator in self._evaluators.items():
+            evaluated = [self.evaluated_detections(detections, iou_type) for detections in batch]
+            if iou_type == 'bbox':
+                rows = [detections.box_rows() for detections in evaluated]
+                evaluator.update(images, targets, np.concatenate([np.empty((0, 7)), *rows]))
+            else:
+                results = [result for detections in evaluated for result in detections.results(iou_type)]
+                evaluator.update(images, targets, results)
+
+    def _targets(self, image_id: int) -> list[dict[str, Any]]:
+        targets = map(self.evaluated_target, self.ground_truth.annotations(image_id))
+        return [target for target in targets if target is not None and target['category_id'] in self.categories]
+
+    def _conclude(self, shards: Sequence[_Shard]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """The figures and the per-class table of all processes together; writes the result files."""
+        for iou_type in self._parts:
+            parts = [shard.parts[iou_type] for shard in shards]
+            join_parts([part for part in parts if part is not None], self._results_path(iou_type))
+        if self.format_only:
+            return {}, []
+        if len(shards) > 1:
+            self._evaluators = {t: StreamingEval.merge(shard.evaluators[t] for shard in shards) for t in self.iou_types}
+        for image_id in self.ground_truth.images.keys() - set().union(*(shard.seen for shard in shards)):
+            self._match([image_id], [])
+        return self._figures()
+
+    def _figures(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        figures: dict[str, float] = {}
+        class_ap: dict[str, list[float]] = {}
+        for iou_type, evaluator in self._evaluators.items():
+            official = _official_figures(evaluator)
+            class_ap[iou_type] = [official.get(f'AP/{category_id}', float('nan')) for category_id in self.categories]
+            own = {name: official[theirs] for name, theirs in self.figures.items()}
+            if self.class_frequency is not None:
+                own |= average_precision_by_bin(class_ap[iou_type], self.class_frequency.instance_count, self.bins)
+            figures |= {f'{iou_type}_{name}': figure for name, figure in own.items()}
+        return figures, self._per_class(class_ap)
+
+    def _per_class(self, class_ap: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+        frequency = self.class_frequency
+        return [
+            {
+                'name': category['name'],
+                'category_id': category_id,
+                'frequency': category.get('frequency'),
+                'train_instances': None if frequency is None else int(frequency.instance_count[label]),
+                'train_images': None if frequency is None else int(frequency.image_count[label]),
+            }
+            | {f'{iou_type}_AP': ap[label] for iou_type, ap in class_ap.items()}
+            for label, (category_id, category) in enumerate(self.categories.items())
+        ]
+
+
+def _official_figures(evaluator: StreamingEval) -> dict[str, float]:
+    """hotcoco's figures by its own names, and `AP/<category id>` of every category that has ground truth."""
+    evaluation = evaluator.finalize()
+    evaluation.accumulate()
+    evaluation.summary_lines()  # computes the figures without printing them, as `summarize` does
+    return evaluation.get_results(per_class=True)

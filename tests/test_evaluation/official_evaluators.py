@@ -1,0 +1,45 @@
+"""The official LVIS and COCO evaluators, which the metrics must agree with."""
+import contextlib
+import io
+import logging
+
+import numpy as np
+import pytest
+
+LVIS_FIGURES = 'AP AP50 AP75 APs APm APl APr APc APf AR@300 ARs@300 ARm@300 ARl@300'.split()
+COCO_FIGURES = 'AP AP50 AP75 APs APm APl AR@1 AR@10 AR@100 ARs@100 ARm@100 ARl@100'.split()
+
+
+def official_lvis(path, results, iou_type) -> tuple[dict[str, float], np.ndarray]:
+    """The 13 figures, and the AP of each category in ascending order of ids (-1 without ground truth).
+
+    `results` is a list of result dicts, to which the evaluator adds, or the path of a result file.
+    """
+    lvis = pytest.importorskip('lvis')
+    logging.disable(logging.WARNING)
+    np.float = float  # lvis 0.5.3 still says so
+    try:
+        ground_truth = lvis.LVIS(str(path))
+        detections = lvis.LVISResults(ground_truth, results)
+        evaluation = lvis.LVISEval(ground_truth, detections, iou_type)
+        evaluation.run()
+    finally:
+        del np.float
+        logging.disable(logging.NOTSET)
+    return dict(evaluation.get_results()), evaluation.eval['precision'][:, :, :, 0].mean((0, 1))
+
+
+def official_coco(path, results, iou_type, category_ids=None) -> dict[str, float]:
+    """The 12 figures; `results` as of `official_lvis`."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = COCO(str(path))
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(results), iou_type)
+        if category_ids is not None:
+            evaluation.params.catIds = category_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(COCO_FIGURES, evaluation.stats.tolist(), strict=True))

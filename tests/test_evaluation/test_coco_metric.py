@@ -1,0 +1,54 @@
+import json
+
+import numpy as np
+import pytest
+
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+from mmdet.structures import ClassFrequency
+
+from .disturbed_detections import disturbed_detections, official_results
+from .official_evaluators import COCO_FIGURES, official_coco
+
+
+def evaluated(metric, samples, batch_size):
+    for first in range(0, len(samples), batch_size):
+        metric.process(None, samples[first : first + batch_size])
+    return metric.evaluate(len(samples))
+
+
+def assert_official(figures, path, samples, category_ids=None):
+    all_ids = sorted(category['id'] for category in json.loads(path.read_text())['categories'])
+    for iou_type in ('bbox', 'segm'):
+        results = official_results(samples, all_ids, iou_type)
+        for name, figure in official_coco(path, results, iou_type, category_ids).items():
+            assert figures[f'coco/{iou_type}_{name}'] == pytest.approx(figure, abs=1e-9), (iou_type, name)
+
+
+def test_figures_on_real_photographs_crowds_included(coco128):
+    samples = disturbed_detections(json.loads(coco128.read_text()), most=60)[3:]
+    metric = CocoMetric(coco128)
+    figures = evaluated(metric, samples, batch_size=1)
+    assert [name.removeprefix('coco/bbox_') for name in figures][:12] == COCO_FIGURES
+    assert_official(figures, coco128, samples)
+    assert evaluated(metric, samples[::-1], batch_size=50) == figures
+
+
+def test_crowds_and_every_kind_of_mask(drawn_lvis):
+    samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=400)
+    assert_official(evaluated(CocoMetric(drawn_lvis), samples, 3), drawn_lvis, samples)
+
+
+def test_bins_and_classes_of_coco_lt(drawn_lvis):
+    samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=60)
+    counts = [3, 19, 20, 399, 400, 8000]
+    metric = METRICS.build(dict(type='CocoMetric', ann_file=str(drawn_lvis), metric='bbox', bins=(1, 20, 400, 8000)))
+    metric.dataset_meta = {'category_ids': (2, 4, 6, 8, 10, 12)}
+    metric.class_frequency = ClassFrequency('abcdef', counts, counts)
+    figures = evaluated(metric, samples, 4)
+    ap = np.array([row['bbox_AP'] for row in metric.per_class])
+    means = [np.nanmean(ap[:2]), np.nanmean(ap[2:4]), ap[4], ap[5]]
+    assert figures['coco/bbox_AP'] == pytest.approx(np.nanmean(ap))
+    assert [figures[f'coco/bbox_AP{i}'] for i in range(1, 5)] == pytest.approx(means, nan_ok=True)
+    assert figures['coco/bbox_bAP'] == pytest.approx(np.nanmean(means))
+    assert 'segm_AP' not in metric.per_class[0]
