@@ -1,11 +1,16 @@
 """Reading annotation files as they lie: .json, .json.gz or .json.zip."""
 import gzip
 import json
+import re
 import zipfile
 import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from mmdet.errors import AnnotationError
+
+_decode = json.JSONDecoder().raw_decode
+_skip_space = re.compile(r'[ \t\n\r]*').match
 
 
 def read_json(path: str | Path) -> dict:
@@ -14,27 +19,42 @@ def read_json(path: str | Path) -> dict:
     Raises:
         AnnotationError: the file is missing, damaged, cut short, or not a JSON object.
     """
-    data = read_bytes(path)
+    return dict(read_json_items(path))
+
+
+def read_json_items(path: str | Path, streamed: Collection[str] = ()) -> Iterator[tuple[str, object]]:
+    """The items of the JSON object in a file, in the file's order.
+
+    Args:
+        path: of a .json, .json.gz or .json.zip file.
+        streamed: keys whose value, if it is a list, is given as an iterator over its elements, which are decoded one
+            at a time: those of a large file need not be in memory together. Use it up before taking the next item.
+
+    Raises:
+        AnnotationError: as `read_json`; where the file is cut short, when the cut is reached.
+    """
+    text = read_text(path)
     try:
-        content = json.loads(data)
-    except ValueError as error:
+        yield from _Scanner(text).items(streamed)
+    except json.JSONDecodeError as error:
         raise AnnotationError(f'{path}: not whole as JSON ({error}); the file is cut short or damaged') from None
-    if not isinstance(content, dict):
-        raise AnnotationError(f'{path}: holds a JSON {type(content).__name__}; a COCO or LVIS file is an object')
-    return content
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The JSON text of a .json, .json.gz or .json.zip file, unpacked; raises as `read_json` does."""
+def read_text(path: str | Path) -> str:
+    """The text of a .json, .json.gz or .json.zip file, unpacked; raises as `read_json` does."""
     path = Path(path)
     try:
         if path.suffix == '.gz':
-            return gzip.decompress(path.read_bytes())
-        if path.suffix == '.zip':
-            return _only_json_in(path)
-        return path.read_bytes()
+            data = gzip.decompress(path.read_bytes())
+        elif path.suffix == '.zip':
+            data = _only_json_in(path)
+        else:
+            data = path.read_bytes()
+        return data.decode()
     except FileNotFoundError:
         raise AnnotationError(f'{path}: no such annotation file; check data_root and ann_file') from None
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f'{path}: not UTF-8 text ({error})') from None
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise AnnotationError(f'{path}: cannot be unpacked ({error}); the file is cut short or damaged') from None
     except OSError as error:
@@ -48,3 +68,53 @@ def _only_json_in(path: Path) -> bytes:
         if len(names) != 1:
             raise AnnotationError(f'{path}: holds {len(names)} JSON files; exactly one is expected')
         return archive.read(names[0])
+
+
+class _Scanner:
+    """Decodes a JSON object bit by bit; `position` is where the undecoded text begins."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.position = 0
+
+    def items(self, streamed: Collection[str]) -> Iterator[tuple[str, object]]:
+        """The items of an object, the lists at the keys `streamed` as iterators."""
+        self.take('{')
+        if self.comes('}'):
+            return
+        while True:
+            key = self.value()
+            self.take(':')
+            yield key, self.elements() if key in streamed and self.comes('[') else self.value()
+            if self.comes('}'):
+                return
+            self.take(',')
+
+    def elements(self) -> Iterator:
+        """The elements of a list."""
+        self.take('[')
+        more = not self.comes(']')
+        text = self.text
+        while more:
+            element, position = _decode(text, self.position)
+            yield element
+            position = _skip_space(text, position).end()
+            more = text.startswith(',', position)
+            self.position = _skip_space(text, position + 1).end() if more else position
+        self.take(']')
+
+    def value(self):
+        """The value that comes next."""
+        value, self.position = _decode(self.text, _skip_space(self.text, self.position).end())
+        return value
+
+    def comes(self, character: str) -> bool:
+        """Whether `character` comes next."""
+        self.position = _skip_space(self.text, self.position).end()
+        return self.text.startswith(character, self.position)
+
+    def take(self, character: str) -> None:
+        """Step over `character`, which must come next."""
+        if not self.comes(character):
+            raise json.JSONDecodeError(f'Expecting {character!r}', self.text, self.position)
+        self.position += 1

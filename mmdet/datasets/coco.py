@@ -1,5 +1,6 @@
 """Data sets in COCO format, and what all annotated data sets share."""
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mmdet.registry import DATASETS
 from mmdet.structures import ClassFrequency
 from mmdet.utils.seeding import keyed_generator
 
-from .annotation_index import IGNORED, NO_MASK, NO_OBJECT, read_annotation_index
+from .annotation_cache import load_annotation_index
+from .annotation_index import IGNORED, NO_MASK, NO_OBJECT
 from .pipeline import Pipeline
 from .samplers.draw import Draw
 
@@ -61,10 +63,13 @@ class CocoDataset(Dataset):
         self.seg_dir = _join(data_root, prefix['seg']) if 'seg' in prefix else None
         self.test_mode = test_mode
         self.backend_args = backend_args
-        self.index = read_annotation_index(self.ann_file)
+        self.index = load_annotation_index(self.ann_file)
+        if self.index.warning:
+            print_log(f'{self.ann_file}: {self.index.warning}. Left out.', logger='current', level=logging.WARNING)
         self._choose_classes(dict(metainfo or {}))
         self._choose_images(dict(filter_cfg or {}), indices)
         self.pipeline = Pipeline(pipeline)
+        self._check_masks()
         if not test_mode:
             self._warn_of_classes_without_image()
 
@@ -94,41 +99,42 @@ class CocoDataset(Dataset):
         """
         image = int(self.images[index])
         height, width = self.index.image_sizes[image].tolist()
-        path = self._image_path(image)
+        names = self._names(self.index.image_names[image], self.index.image_urls[image])
         info = dict(
             img_id=int(self.index.image_ids[image]),
-            img_path=path,
+            img_path=self._find(self.image_dir, names),
             height=height,
             width=width,
-            instances=[self._instance(m, (height, width)) for m in self._objects_of(image)],
+            instances=self._instances(image),
         )
         if self.seg_dir is not None:
-            info['seg_map_path'] = str(Path(_join(self.seg_dir, Path(path).stem + '.png')))
+            info['seg_map_path'] = self._find(self.seg_dir, [str(Path(name).with_suffix('.png')) for name in names])
         return info
 
     def get_cat_ids(self, index: int) -> list[int]:
         """Labels of the objects in an image, ignored ones included."""
-        return self.labels[self._objects_of(int(self.images[index]))].tolist()
+        here = self.index.instances_of(int(self.images[index]))
+        return self.labels[here][self.is_object[here]].tolist()
 
     def class_frequency(self) -> ClassFrequency:
         """Instances and images of each class as the file lists them: crowds and images filtered out included."""
         labelled = self.labels >= 0
         labels, images = self.labels[labelled], self.image_of_instance[labelled]
         num_classes = len(self.metainfo['classes'])
-        pairs = np.unique(labels.astype(np.int64) * len(self.index.image_ids) + images)
+        pairs = _sorted_without_repeats(labels.astype(np.int64) * self.index.num_images + images)
         return ClassFrequency(
             names=self.metainfo['classes'],
             instance_count=np.bincount(labels, minlength=num_classes),
-            image_count=np.bincount(pairs // max(len(self.index.image_ids), 1), minlength=num_classes),
+            image_count=np.bincount(pairs // max(self.index.num_images, 1), minlength=num_classes),
         )
 
     def images_of_class(self) -> list[np.ndarray]:
         """For each label the ascending indices of images with an object of the class, crowds included."""
-        position = np.full(len(self.index.image_ids), -1)
+        position = np.full(self.index.num_images, -1)
         position[self.images] = np.arange(len(self.images))
-        usable = self._is_object() & (position[self.image_of_instance] >= 0)
+        usable = self.is_object & (position[self.image_of_instance] >= 0)
         labels, places = self.labels[usable].astype(np.int64), position[self.image_of_instance[usable]]
-        pairs = np.unique(labels * len(self.images) + places)
+        pairs = _sorted_without_repeats(labels * len(self.images) + places)
         bounds = np.searchsorted(pairs, np.arange(len(self.metainfo['classes']) + 1) * len(self.images))
         return [pairs[first:last] % len(self.images) for first, last in zip(bounds, bounds[1:], strict=False)]
 
@@ -136,7 +142,7 @@ class CocoDataset(Dataset):
 
     def _choose_classes(self, metainfo: dict) -> None:
         """Number the wanted categories 0..C-1 by ascending id; `self.labels` has -1 for instances of others."""
-        names = self.index.category_names
+        names = list(self.index.category_names)
         wanted = metainfo.get('classes') or names
         wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
         for name in wanted:
@@ -144,7 +150,8 @@ class CocoDataset(Dataset):
                 near = difflib.get_close_matches(name, names, 1)
                 hint = f'; did you mean {near[0]!r}?' if near else ''
                 raise AnnotationError(f'{self.ann_file}: has no category {name!r} of metainfo.classes{hint}')
-        chosen = [position for position, name in enumerate(names) if name in set(wanted)]
+        wanted = set(wanted)
+        chosen = [position for position, name in enumerate(names) if name in wanted]
         label_of_category = np.full(len(names), -1, np.int32)
         label_of_category[chosen] = np.arange(len(chosen))
         self.labels = label_of_category[self.index.category]
@@ -152,17 +159,15 @@ class CocoDataset(Dataset):
             classes=tuple(names[position] for position in chosen),
             category_ids=tuple(self.index.category_ids[chosen].tolist()),
         )
-        self.image_of_instance = np.empty(len(self.labels), np.int64)
-        self.image_of_instance[self.index.by_image] = np.repeat(
-            np.arange(len(self.index.image_ids)), np.diff(self.index.image_start)
-        )
+        self.is_object = (self.labels >= 0) & (self.index.flags & NO_OBJECT == 0)
+        self.image_of_instance = self.index.image_of_instance()
 
     def _choose_images(self, filter_cfg: dict, indices: int | Sequence[int] | None) -> None:
-        keep = np.ones(len(self.index.image_ids), bool)
+        keep = np.ones(self.index.num_images, bool)
         if not self.test_mode:
             keep &= self.index.image_sizes.min(axis=1) >= filter_cfg.pop('min_size', 0)
             if filter_cfg.pop('filter_empty_gt', False):
-                objects = np.bincount(self.image_of_instance[self._is_object()], minlength=len(keep))
+                objects = np.bincount(self.image_of_instance[self.is_object], minlength=len(keep))
                 keep &= objects > 0
             if filter_cfg:
                 raise TypeError(f'unexpected filter_cfg key {next(iter(filter_cfg))!r}')
@@ -174,50 +179,64 @@ class CocoDataset(Dataset):
                 f'{self.ann_file}: no image is left of {len(keep)}; check filter_cfg, indices and metainfo.classes'
             )
 
-    def _is_object(self) -> np.ndarray:
-        """(M,) bool: instances of a wanted class with a usable box."""
-        return (self.labels >= 0) & (self.index.flags & NO_OBJECT == 0)
+    def _check_masks(self) -> None:
+        wanted = any(getattr(transform, 'with_mask', False) for transform in self.pipeline.transforms)
+        if wanted and self.is_object.any() and (self.index.flags[self.is_object] & NO_MASK).all():
+            raise AnnotationError(
+                f'{self.ann_file}: has boxes but no masks; take a box detector and LoadAnnotations(with_mask=False)'
+            )
 
     def _warn_of_classes_without_image(self) -> None:
-        frequency = self.class_frequency()
-        empty = [name for name, count in zip(frequency.names, frequency.image_count, strict=True) if not count]
+        names = self.metainfo['classes']
+        count = np.bincount(self.labels[self.labels >= 0], minlength=len(names))
+        empty = [names[label] for label in np.flatnonzero(count == 0)]
         if empty:
             some = ', '.join(empty[:3]) + (', ...' if len(empty) > 3 else '')
             print_log(
-                f'{self.ann_file}: {len(empty)} of {len(frequency)} classes have no training image ({some}); '
+                f'{self.ann_file}: {len(empty)} of {len(names)} classes have no training image ({some}); '
                 'they will not be learnt, nor drawn in class-balanced sampling',
                 logger='current',
-                level=30,
+                level=logging.WARNING,
             )
 
     # ------------------------------------------------------------------ one image
 
-    def _objects_of(self, image: int) -> np.ndarray:
-        instances = self.index.instances_of(image)
-        usable = (self.labels[instances] >= 0) & (self.index.flags[instances] & NO_OBJECT == 0)
-        return instances[usable]
+    def _instances(self, image: int) -> list[dict]:
+        here = self.index.instances_of(image)
+        instances = []
+        for is_object, box, label, flags, mask in zip(
+            self.is_object[here].tolist(),
+            self.index.boxes[here].tolist(),
+            self.labels[here].tolist(),
+            self.index.flags[here].tolist(),
+            self.index.masks_of(image),
+            strict=True,
+        ):
+            if is_object:
+                instance = dict(bbox=box, bbox_label=label, ignore_flag=int(flags & IGNORED > 0))
+                instances.append(instance if mask is None else instance | dict(mask=mask))
+        return instances
 
-    def _instance(self, m: int, size: tuple[int, int]) -> dict:
-        flags = int(self.index.flags[m])
-        instance = dict(
-            bbox=self.index.boxes[m].tolist(),
-            bbox_label=int(self.labels[m]),
-            ignore_flag=int(flags & IGNORED > 0),
-        )
-        if not flags & NO_MASK:
-            instance['mask'] = self.index.mask(m, size)
-        return instance
+    def _find(self, folder: str, names: Sequence[str]) -> str:
+        """The first of the places where a file may lie that has it, or else the first."""
+        places = [_join(beside, name) for beside in self._folders(folder) for name in names]
+        if len(places) > 1 and self.backend_args is None:
+            return next((place for place in places if Path(place).exists()), places[0])
+        return places[0]
 
-    def _image_path(self, image: int) -> str:
-        """Where the image lies: the first of `_image_paths` that exists, or else the first."""
-        candidates = self._image_paths(self.index.image_names[image], self.index.image_urls[image])
-        if len(candidates) > 1 and self.backend_args is None:
-            return next((path for path in candidates if Path(path).exists()), candidates[0])
-        return candidates[0]
+    def _names(self, file_name: str, coco_url: str) -> list[str]:
+        """Names an image may have below its folder, likeliest first; data sets with other habits override this."""
+        return [file_name or coco_url.rsplit('/', 1)[-1]]
 
-    def _image_paths(self, file_name: str, coco_url: str) -> list[str]:
-        """Where an image may lie, best first; data sets with other habits override this."""
-        return [_join(self.image_dir, file_name or coco_url.rsplit('/', 1)[-1])]
+    def _folders(self, folder: str) -> list[str]:
+        """Folders to look in for what should be in `folder`; data sets with other habits override this."""
+        return [folder]
+
+
+def _sorted_without_repeats(keys: np.ndarray) -> np.ndarray:
+    # np.unique hashes, which takes fifty times as long.
+    keys = np.sort(keys)
+    return keys[np.diff(keys, prepend=-1) > 0]
 
 
 def _join(directory: str, name: str) -> str:

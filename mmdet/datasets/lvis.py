@@ -1,7 +1,7 @@
 """LVIS v0.5 and v1, whose image files are COCO's."""
 from mmdet.registry import DATASETS
 
-from .coco import CocoDataset, _join
+from .coco import CocoDataset
 
 _COCO_NAME_LENGTH = len('000000266409.jpg')
 
@@ -14,23 +14,21 @@ class LVISV05Dataset(CocoDataset):
     and the reverse): LVIS splits COCO's images otherwise than COCO does.
     """
 
-    def _image_paths(self, file_name: str, coco_url: str) -> list[str]:
-        name = file_name or coco_url.rsplit('/', 1)[-1]
-        names = [name[-_COCO_NAME_LENGTH:], name] if name.startswith('COCO') else [name]
-        return [_join(folder, name) for folder in _with_neighbour(self.image_dir) for name in names]
+    def _names(self, file_name: str, coco_url: str) -> list[str]:
+        (name,) = super()._names(file_name, coco_url)
+        return [name[-_COCO_NAME_LENGTH:], name] if name.startswith('COCO') else [name]
+
+    def _folders(self, folder: str) -> list[str]:
+        folder = folder.rstrip('/')
+        for one, other in (('train2017', 'val2017'), ('val2017', 'train2017')):
+            if folder.endswith(one):
+                return [folder, folder.removesuffix(one) + other]
+        return [folder]
 
 
 @DATASETS.register_module()
 class LVISV1Dataset(CocoDataset):
     """LVIS v1: an image's folder and name are the end of its `coco_url`, e.g. `train2017/000000391895.jpg`."""
 
-    def _image_paths(self, file_name: str, coco_url: str) -> list[str]:
-        return [_join(self.image_dir, '/'.join(coco_url.split('/')[-2:]) or file_name)]
-
-
-def _with_neighbour(folder: str) -> list[str]:
-    """A COCO 2017 image folder and the one beside it."""
-    for one, other in (('train2017', 'val2017'), ('val2017', 'train2017')):
-        if folder.rstrip('/').endswith(one):
-            return [folder, folder.rstrip('/').removesuffix(one) + other]
-    return [folder]
+    def _names(self, file_name: str, coco_url: str) -> list[str]:
+        return ['/'.join(coco_url.split('/')[-2:]) or file_name]

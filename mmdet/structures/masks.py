@@ -90,16 +90,6 @@ class InstanceMasks:
         """Grow the image to (height, width) at its right and lower edge."""
         return self._mapped(size, lambda polygons: polygons, lambda bitmap: mmcv.impad(bitmap, shape=size, pad_val=0))
 
-    def crop(self, box: np.ndarray) -> 'InstanceMasks':
-        """Keep what lies in `box` (x1, y1, x2, y2; whole pixels inside the image), the new image."""
-        x1, y1, x2, y2 = (int(edge) for edge in box)
-        size = y2 - y1, x2 - x1
-        return self._mapped(
-            size,
-            lambda polygons: [part for polygon in polygons if len(part := _clip(polygon - (x1, y1), *size)) >= 3],
-            lambda bitmap: bitmap[y1:y2, x1:x2],
-        )
-
     def crop_and_resize(self, boxes: Tensor, out_size: int, instance_index: Tensor) -> Tensor:
         """Mask targets: each box's mask on a grid of out_size x out_size cells laid over the box.
 
@@ -179,18 +169,3 @@ def _area(mask: Polygons | RLE | np.ndarray) -> float:
 def _shoelace(polygon: np.ndarray) -> float:
     x, y = polygon.T
     return 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
-
-
-def _clip(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The part of a polygon in [0, width] x [0, height] (Sutherland-Hodgman): (n, 2), n = 0 where nothing is left."""
-    for axis, sign, edge in ((0, 1, 0), (0, -1, -width), (1, 1, 0), (1, -1, -height)):
-        inside = sign * polygon[:, axis] - edge
-        kept = []
-        for i in range(len(polygon)):
-            if (inside[i - 1] < 0) != (inside[i] < 0):
-                share = inside[i - 1] / (inside[i - 1] - inside[i])
-                kept.append(polygon[i - 1] + share * (polygon[i] - polygon[i - 1]))
-            if inside[i] >= 0:
-                kept.append(polygon[i])
-        polygon = np.reshape(kept, (-1, 2))
-    return polygon

@@ -16,8 +16,7 @@ class Resize(BaseTransform):
     """Resize the image, boxes, masks and semantic map; sets `img_shape` (H, W) and `scale_factor` (width, height).
 
     Args:
-        scale: (width, height), or with `keep_ratio` the longer and shorter side to fit into, in either order; None
-            where an earlier transform sets `scale`.
+        scale: (width, height), or with `keep_ratio` the longer and shorter side to fit into, in either order.
         scale_factor: instead of `scale`: a factor, or two for (width, height).
         keep_ratio: keep the ratio of height to width.
         clip_object_border: clip boxes to the image.
@@ -40,11 +39,12 @@ class Resize(BaseTransform):
         self.clip_object_border = clip_object_border
         self.backend = backend
         self.interpolation = interpolation
+        if scale is None and scale_factor is None:
+            raise ConfigError('Resize: give scale or scale_factor')
 
     def transform(self, results: dict) -> dict:
         """Resize one image."""
-        scale = self.scale or results.get('scale') or self._scaled(results['img_shape'])
-        return self.resize(results, scale)
+        return self.resize(results, self.scale or self._scaled(results['img_shape']))
 
     def resize(self, results: dict, scale: Scale) -> dict:
         """Resize one image to `scale`, whatever the constructor was given."""
@@ -71,8 +71,6 @@ class Resize(BaseTransform):
         return results
 
     def _scaled(self, shape: tuple[int, int]) -> Scale:
-        if self.scale_factor is None:
-            raise ConfigError('Resize: give scale or scale_factor')
         return tuple(int(length * factor + 0.5) for length, factor in zip(shape[::-1], self.scale_factor, strict=True))
 
 
@@ -97,7 +95,7 @@ class RandomResize(BaseTransform):
     ):
         self.scale = scale
         self.ratio_range = ratio_range
-        self.resize = TRANSFORMS.build(dict(type=resize_type, **resize_kwargs))
+        self.resize = TRANSFORMS.build(dict(type=resize_type, scale=scale, **resize_kwargs))
         if ratio_range is None and isinstance(scale[0], int):
             raise ConfigError(f'RandomResize: scale {tuple(scale)} has no range; give ratio_range or two scales')
 
@@ -124,7 +122,7 @@ class RandomChoiceResize(BaseTransform):
 
     def __init__(self, scales: Sequence[Scale | int], resize_type: str = 'Resize', **resize_kwargs):
         self.scales = [(scale, scale) if isinstance(scale, int) else tuple(scale) for scale in scales]
-        self.resize = TRANSFORMS.build(dict(type=resize_type, **resize_kwargs))
+        self.resize = TRANSFORMS.build(dict(type=resize_type, scale=self.scales[0], **resize_kwargs))
 
     def transform(self, results: dict) -> dict:
         """Resize one image."""

@@ -62,7 +62,7 @@ class LoadAnnotations(BaseTransform):
         imdecode_backend, backend_args: for the semantic map.
 
     Raises:
-        AnnotationError: no instance of the image has a mask, or a mask is for another image size.
+        AnnotationError: a mask was annotated for another image size.
     """
 
     def __init__(
