@@ -1,9 +1,8 @@
 """Configs, checkpoints, processes and the runner."""
 from .amp import CpuAmpOptimWrapper, mixed_precision
-from .building import config_errors
 from .checkpoint import latest_checkpoint, load_matching_weights, load_weights, read_checkpoint, save_checkpoint
-from .command_line import add_common_options, run_tool
-from .config import check_keys, load_config, require_keys
+from .command_line import add_common_options, config_from_arguments, run_tool
+from .config import check_keys, config_errors, load_config, require_keys
 from .dist import start_processes
 from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
 from .progress import ProgressDisplay
@@ -18,6 +17,7 @@ __all__ = [
     'SeedEachIterationHook',
     'add_common_options',
     'check_keys',
+    'config_from_arguments',
     'config_errors',
     'latest_checkpoint',
     'load_config',

@@ -1,13 +1,15 @@
 """What the command-line tools share: options, and errors as one line."""
+import os
 import sys
-from argparse import ArgumentError, ArgumentParser
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 
-from mmengine import DictAction
+from mmengine import Config, DictAction
 
 from mmdet.errors import UserError, one_line
 
-from .config import check_installation
+from .config import check_installation, load_config
 from .dist import LAUNCHERS, end_processes
 
 
@@ -36,6 +38,27 @@ def add_common_options(parser: ArgumentParser) -> None:
         '--launcher', choices=LAUNCHERS, default='none', help='how several processes were started (torchrun: pytorch)'
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
+
+
+def config_from_arguments(args: Namespace) -> Config:
+    """The config a command line names, changed as its options say.
+
+    Args:
+        args: with `config`, what `add_common_options` adds, and `seed` where the tool has it.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    cfg = load_config(args.config, args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if getattr(args, 'seed', None) is not None:
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+    cfg.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return cfg
 
 
 def run_tool(main: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 import logging
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,15 @@ class Runner(runner.Runner):
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
         """As mmengine's; with `num_workers=0` the settings that only workers have are left out."""
-        if isinstance(dataloader, Mapping) and not dataloader.get('num_workers'):
-            workers_only = ('persistent_workers', 'prefetch_factor')
-            dataloader = {key: value for key, value in dataloader.items() if key not in workers_only}
+        if isinstance(dataloader, Mapping):
+            dataloader = dict(dataloader)
+            if not dataloader.get('num_workers'):
+                dataloader.pop('persistent_workers', None)
+                dataloader.pop('prefetch_factor', None)
+            # mmengine copies what it is given; a data set that is built already would be in memory twice.
+            for part in ('dataset', 'sampler'):
+                if not isinstance(dataloader[part], Mapping):
+                    dataloader[part] = dict(type=_builder_of(dataloader[part]))
         return runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -276,6 +282,11 @@ class Runner(runner.Runner):
         for hook in self.hooks:
             if isinstance(hook, ProgressBarHook):
                 hook.close()
+
+
+def _builder_of(built: Any) -> Callable[..., Any]:
+    """A `type` for a config whose component is built already; functions are not copied in deep copies."""
+    return lambda **_: built
 
 
 class _TerminalHandler(logging.StreamHandler):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
+from mmdet.datasets.samplers import DefaultSampler
 from mmdet.engine import Runner, latest_checkpoint, read_checkpoint
 from mmdet.engine.runner import class_frequency
 from mmdet.errors import CheckpointError, ConfigError
@@ -106,6 +107,13 @@ def test_checkpoint_says_what_a_test_needs(tmp_path):
     assert ClassFrequency.from_dict(meta['class_frequency']) == toy.ToyDataset().class_frequency()
     assert (meta['seed'], meta['iter'], meta['calibrator']) == (3, 2, dict(type='SimCal'))
     assert 'ToyModel' in meta['cfg']
+
+
+def test_data_sets_that_are_built_are_not_copied():
+    dataset = toy.ToyDataset()
+    sampler = DefaultSampler(dataset, seed=0)
+    loader = Runner.build_dataloader(dict(dataset=dataset, sampler=sampler, batch_size=2), seed=0)
+    assert loader.dataset is dataset and loader.sampler is sampler
 
 
 def test_class_frequency_of_a_wrapped_data_set():

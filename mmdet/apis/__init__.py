@@ -1,0 +1,7 @@
+"""What the tools and a notebook call."""
+from .calibrate import calibrate
+from .inference import inference_detector, init_detector
+from .test import test
+from .train import train
+
+__all__ = ['calibrate', 'inference_detector', 'init_detector', 'test', 'train']

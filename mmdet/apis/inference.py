@@ -1,0 +1,131 @@
+"""A trained detector at hand: from a config and a checkpoint, and from an image to detections."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine import Config
+from mmengine.dataset import pseudo_collate
+from torch import nn
+
+from mmdet.calibration import attach_calibrator
+from mmdet.datasets import Pipeline
+from mmdet.engine import config_errors, load_config, load_weights, read_checkpoint, require_keys
+from mmdet.errors import ConfigError
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils.seeding import keyed_generator
+
+Image = str | Path | np.ndarray
+
+
+def init_detector(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    scores: Sequence[str] | None = None,
+) -> nn.Module:
+    """Build a detector, with its calibrator where the checkpoint has one, ready for `inference_detector`.
+
+    Args:
+        config: a config or its file.
+        checkpoint: its weights; None leaves them as initialised.
+        device: None is CUDA where there is any, else the CPU.
+        cfg_options: changes of the config, dotted keys to values.
+        scores: the score settings to detect with: `'base'`, and of a calibrated detector `'dual'` (its default),
+            `'calibrated'`, `'average'`.
+
+    Returns:
+        The detector in eval mode; its `cfg` is the config and its `dataset_meta` says the `classes`, in label order.
+
+    Raises:
+        ConfigError: a config that cannot be built, or score settings that the detector has not.
+        CheckpointError: a checkpoint that cannot be read or is of another model.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config, cfg_options)
+    contents = None if checkpoint is None else read_checkpoint(checkpoint)
+    detector = build_detector(config, contents, checkpoint, scores)
+    detector.cfg = config
+    detector.dataset_meta = contents['meta'].get('dataset_meta', {}) if contents else {}
+    return detector.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+
+
+def build_detector(
+    config: Config,
+    checkpoint: Mapping[str, Any] | None,
+    path: str | Path | None,
+    scores: Sequence[str] | None = None,
+    threshold: int | None = None,
+) -> nn.Module:
+    """Build the config's detector and load a checkpoint into it, its calibrator included.
+
+    Args:
+        config: with `model`.
+        checkpoint: as `read_checkpoint` returns it, or None.
+        path: where the checkpoint came from, for messages.
+        scores: score settings; None is the calibrator's default, or `'base'`.
+        threshold: of the calibrator, in the place of its own.
+
+    Raises:
+        ConfigError: as `init_detector`, or a threshold that cannot be.
+        CheckpointError: as `init_detector`.
+    """
+    require_keys(config, 'model')
+    calibrated = checkpoint is not None and 'calibrator' in checkpoint['meta']
+    if threshold is not None and threshold < 0:
+        raise ConfigError(f'--threshold {threshold}: counts training instances and cannot be below 0')
+    if threshold is not None and not calibrated:
+        raise ConfigError(f'--threshold {threshold}: {path} is not calibrated, there are no scores to choose from')
+    with config_errors(config):
+        detector = MODELS.build(config.model)
+    if calibrated:
+        calibrator = attach_calibrator(detector, checkpoint['meta'], threshold=threshold)
+        for setting in scores or ():
+            calibrator.check_setting(setting)
+    elif any(setting != 'base' for setting in scores or ()):
+        raise ConfigError(
+            f'--scores {",".join(scores)}: {path} is not calibrated and knows base only; '
+            f'calibrate it with tools/calibrate.py'
+        )
+    if scores:
+        detector.roi_head.score_settings = list(scores)
+    if checkpoint is not None:
+        load_weights(detector, checkpoint, path)
+    return detector
+
+
+@torch.no_grad()
+def inference_detector(model: nn.Module, imgs: Image | Sequence[Image]) -> DetDataSample | list[DetDataSample]:
+    """Detect on images, one at a time.
+
+    Args:
+        model: from `init_detector`.
+        imgs: a path, a (H, W, 3) BGR uint8 array, or a sequence of either.
+
+    Returns:
+        A data sample whose `pred_instances` hold `bboxes` (N, 4) xyxy in pixels of the image, `scores` (N,), `labels`
+        (N,) and, with a mask head, `masks` (COCO run-length encodings); for a sequence a list of them.
+
+    Raises:
+        ImageError: a file that is missing, cut short or no image.
+    """
+    if isinstance(imgs, (str, Path, np.ndarray)):
+        return inference_detector(model, [imgs])[0]
+    with config_errors(model.cfg):
+        transforms = model.cfg.test_dataloader.dataset.pipeline
+        load = Pipeline([each for each in transforms if each['type'] == 'LoadImageFromFile'])
+        prepare = Pipeline(
+            [each for each in transforms if each['type'] not in ('LoadImageFromFile', 'LoadAnnotations')]
+        )
+    detections = []
+    for number, image in enumerate(imgs):
+        results = dict(img_id=number, img_path=None, rng=keyed_generator(0, number), draw_key=(0, number))
+        if isinstance(image, np.ndarray):
+            results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        else:
+            results = load(dict(results, img_path=str(image)))
+        detections += model.test_step(pseudo_collate([prepare(results)]))
+    return detections

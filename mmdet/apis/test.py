@@ -1,0 +1,208 @@
+"""Testing a detector: detections once, figures under every score setting asked for."""
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine import Config
+from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
+from torch import nn
+
+from mmdet.engine import Runner, config_errors, read_checkpoint, require_keys
+from mmdet.engine.evaluator import ResultsPickle, SettingsEvaluator
+from mmdet.engine.files import write_atomically
+from mmdet.engine.runner import class_frequency
+from mmdet.errors import CheckpointError, ConfigError
+from mmdet.evaluation import write_per_class
+from mmdet.evaluation.streaming_metric import StreamingMetric
+from mmdet.registry import DATASETS, METRICS
+from mmdet.structures import ClassFrequency
+
+from .inference import build_detector
+from .train import prepare_run
+
+Figures = dict[str, dict[str, float]]
+
+
+def test(
+    cfg: Config,
+    checkpoint: str | Path,
+    scores: Sequence[str] | None = None,
+    threshold: int | None = None,
+    out: str | Path | None = None,
+    format_only: bool = False,
+    batch_size: int | None = None,
+) -> Figures:
+    """Test a checkpoint on the config's test data, in one pass for all score settings.
+
+    Figures go to `test/{setting}.json` in `cfg.work_dir`, APs of the classes to `test/{setting}_per_class.json`.
+
+    Args:
+        cfg: a complete config with `work_dir`, and `launcher` where it is not the default.
+        checkpoint: a detector, calibrated or not.
+        scores: settings among `'base'`, `'dual'`, `'calibrated'`, `'average'`; None is `'dual'` for a calibrated
+            detector and `'base'` for another.
+        threshold: T of dual-head inference, in the place of the calibrated checkpoint's own.
+        out: where detections are kept: a `.pkl` (see `ResultsPickle`), or a `.json`, by which `x.json` becomes
+            `x.bbox.json` and `x.segm.json` in the official evaluators' format (`x.{setting}.bbox.json` of several).
+        format_only: write result files for an evaluation elsewhere, and compute nothing.
+        batch_size: in the place of the config's.
+
+    Returns:
+        For each setting its figures, 0..1, by their names with the evaluator's prefix (`lvis/segm_AP`).
+
+    Raises:
+        UserError: a config, annotation, image or checkpoint that cannot be used; the message says which, and the mend.
+    """
+    require_keys(cfg, 'model', 'test_dataloader', 'test_evaluator', 'work_dir')
+    if out is not None and Path(out).suffix not in ('.pkl', '.json'):
+        raise ConfigError(f'--out {out}: results are written as .pkl or .json')
+    prepare_run(cfg)
+    if batch_size is not None:
+        cfg.test_dataloader.batch_size = batch_size
+    contents = read_checkpoint(checkpoint)
+    detector = build_detector(cfg, contents, checkpoint, scores, threshold)
+    settings = detector.roi_head.score_settings
+    folder = Path(cfg.work_dir) / 'test'
+    if format_only and out is None:
+        out = folder / 'results.json'
+    with config_errors(cfg):
+        metrics = {setting: _metrics(cfg, setting, settings, out, format_only) for setting in settings}
+        evaluator = SettingsEvaluator(
+            {setting: Evaluator(of_setting) for setting, of_setting in metrics.items()},
+            [ResultsPickle(out)] if out is not None and Path(out).suffix == '.pkl' else [],
+        )
+        runner = _runner(cfg, detector, evaluator)
+        dataset = runner.test_loop.dataloader.dataset
+    _check_classes(runner, detector, dataset.metainfo, contents['meta'].get('dataset_meta', {}), checkpoint)
+    frequency = _training_counts(cfg, contents['meta'])
+    for metric in evaluator.metrics:
+        if isinstance(metric, StreamingMetric):
+            metric.class_frequency = frequency
+    figures = _by_setting(runner.test(), settings)
+    if is_main_process() and not format_only:
+        _write(figures, metrics, folder)
+    return figures
+
+
+def figures_table(figures: Figures) -> str:
+    """The main figures as a table of text, in per cent: a row for each setting's boxes and masks."""
+    names = ('AP1', 'AP2', 'AP3', 'AP4', 'bAP', 'APr', 'APc', 'APf', 'AP', 'AP50', 'AP75')
+    found = {
+        (setting, *name.rpartition('/')[2].split('_', 1)): figure
+        for setting, of_setting in figures.items()
+        for name, figure in of_setting.items()
+        if '_' in name
+    }
+    columns = [name for name in names if any(key[2] == name for key in found)]
+    rows = [['scores', 'of', *columns]]
+    for setting, kind in dict.fromkeys(key[:2] for key in found):
+        row = [found.get((setting, kind, name), math.nan) for name in columns]
+        rows.append([setting, kind, *('-' if math.isnan(figure) or figure < 0 else f'{figure:.1%}' for figure in row)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return '\n'.join('  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _metrics(
+    cfg: Config, setting: str, settings: Sequence[str], out: str | Path | None, format_only: bool
+) -> list[Any]:
+    """The config's metrics for one setting."""
+    configs = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+    several = len(settings) > 1
+    metrics = []
+    for config in configs:
+        config = dict(config)
+        kind = METRICS.get(config['type'])
+        if isinstance(kind, type) and issubclass(kind, StreamingMetric):
+            if several:
+                config['scores'] = setting
+            if format_only:
+                config['format_only'] = True
+            if out is not None and Path(out).suffix == '.json':
+                prefix = Path(out).with_suffix('')
+                config['outfile_prefix'] = f'{prefix}.{setting}' if several else str(prefix)
+        metrics.append(METRICS.build(config))
+    return metrics
+
+
+def _runner(cfg: Config, detector: nn.Module, evaluator: Evaluator) -> Runner:
+    return Runner(
+        model=detector,
+        work_dir=cfg.work_dir,
+        test_dataloader=cfg.test_dataloader,
+        test_cfg=cfg.get('test_cfg') or {},
+        test_evaluator=evaluator,
+        default_hooks=cfg.get('default_hooks'),
+        custom_hooks=cfg.get('custom_hooks'),
+        launcher=cfg.get('launcher', 'none'),
+        env_cfg=cfg.get('env_cfg', {}),
+        log_processor=cfg.get('log_processor'),
+        log_level=cfg.get('log_level', 'INFO'),
+        visualizer=cfg.get('visualizer'),
+        default_scope=cfg.get('default_scope', 'mmdet'),
+        randomness=cfg.get('randomness', dict(seed=None)),
+        experiment_name=f'test_{Path(cfg.filename).stem}' if cfg.filename else None,
+        cfg=cfg,
+    )
+
+
+def _check_classes(
+    runner: Runner, detector: nn.Module, tested: Mapping[str, Any], trained: Mapping[str, Any], path: str | Path
+) -> None:
+    """See that model, checkpoint and test data speak of the same classes in the same order."""
+    num_classes = detector.roi_head.bbox_heads[0].num_classes
+    if len(tested['classes']) != num_classes:
+        raise ConfigError(
+            f'{runner.cfg.filename}: model.roi_head.bbox_head.num_classes is {num_classes}, but the data of '
+            f'test_dataloader has {len(tested["classes"])} classes: test on the data set it was trained for'
+        )
+    ids = _first_difference(trained.get('category_ids', ()), tested.get('category_ids', ()))
+    if ids is not None:
+        raise CheckpointError(
+            f'{path}: was trained for other classes: label {ids} is category {trained["category_ids"][ids]}, in the '
+            f'data of test_dataloader {tested["category_ids"][ids]}; test on the data set it was trained for'
+        )
+    name = _first_difference(trained.get('classes', ()), tested['classes'])
+    if name is not None:
+        runner.logger.warning(
+            f'{path}: label {name} was {trained["classes"][name]!r} in training and is '
+            f'{tested["classes"][name]!r} in the data of test_dataloader'
+        )
+
+
+def _first_difference(a: Sequence, b: Sequence) -> int | None:
+    """The first position at which two sequences differ, up to the shorter one's end."""
+    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), None)
+
+
+def _training_counts(cfg: Config, meta: Mapping[str, Any]) -> ClassFrequency | None:
+    """Training instances of every class, from the checkpoint or else from the config's training annotations."""
+    if 'class_frequency' in meta:
+        return ClassFrequency.from_dict(meta['class_frequency'])
+    config = cfg.get('train_dataloader', {}).get('dataset', {})
+    while 'ann_file' not in config and 'dataset' in config:
+        config = config['dataset']
+    if 'ann_file' not in config or not Path(config.get('data_root', ''), config['ann_file']).is_file():
+        return None
+    return class_frequency(DATASETS.build(dict(config, pipeline=[])))
+
+
+def _by_setting(figures: Mapping[str, float], settings: Sequence[str]) -> Figures:
+    """From `{setting}/{name}` to a dict for each setting."""
+    split: Figures = {setting: {} for setting in settings}
+    for name, figure in figures.items():
+        setting, _, own_name = name.partition('/')
+        split[setting][own_name] = figure
+    return split
+
+
+def _write(figures: Figures, metrics: Mapping[str, Sequence[Any]], folder: Path) -> None:
+    for setting, of_setting in figures.items():
+        finite = {name: None if math.isnan(figure) else figure for name, figure in of_setting.items()}
+        text = json.dumps(finite, indent=1)
+        write_atomically(folder / f'{setting}.json', lambda file, text=text: file.write(text.encode()))
+        for metric in metrics[setting]:
+            if isinstance(metric, StreamingMetric):
+                write_per_class(metric.per_class, folder / f'{setting}_per_class.json')

@@ -1,0 +1,54 @@
+"""Training a detector from a config."""
+from pathlib import Path
+
+from mmengine import Config
+
+from mmdet.engine import Runner, config_errors, mixed_precision, require_keys, start_processes
+from mmdet.errors import ConfigError, UserError
+
+
+def train(cfg: Config) -> Runner:
+    """Train what a config describes, as mmdetection 3 does.
+
+    Args:
+        cfg: a complete config with `work_dir`, and `launcher`, `resume` (False, True, `'auto'` or a checkpoint's path)
+            and `randomness` where they are not the defaults.
+
+    Returns:
+        The runner; checkpoints and logs lie in its `work_dir`.
+
+    Raises:
+        UserError: a config, annotation, image or checkpoint that cannot be used; the message says which, and the mend.
+    """
+    require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'work_dir')
+    prepare_run(cfg)
+    with config_errors(cfg):
+        if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+            cfg.optim_wrapper = mixed_precision(cfg.optim_wrapper)
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+    return runner
+
+
+def prepare_run(cfg: Config) -> None:
+    """Join the launcher's processes and make the working directory.
+
+    Raises:
+        UserError: where either is impossible.
+    """
+    start_processes(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg'))
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{cfg.work_dir}: cannot be made ({error.strerror}); choose another --work-dir') from error
+
+
+def scale_learning_rate(cfg: Config) -> None:
+    """Let the learning rate follow the batch size of all processes, from the one it is meant for.
+
+    Raises:
+        ConfigError: where the config does not say which that is.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ConfigError(f'{cfg.filename}: --auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+    cfg.auto_scale_lr.enable = True

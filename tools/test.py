@@ -1,0 +1,61 @@
+"""Test a checkpoint: python tools/test.py CONFIG CHECKPOINT."""
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
+
+from mmengine.dist import is_main_process
+
+from mmdet.apis import test
+from mmdet.apis.test import figures_table
+from mmdet.engine import add_common_options, config_from_arguments, run_tool
+
+
+def parse_args() -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description="Test a checkpoint on a config's test data.")
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a detector, calibrated or not')
+    parser.add_argument(
+        '--scores',
+        type=lambda names: names.split(','),
+        metavar='NAME[,NAME...]',
+        help='score settings, all tested in one pass: base, dual, calibrated, average '
+        '(default: dual where the checkpoint is calibrated, else base)',
+    )
+    parser.add_argument(
+        '--threshold',
+        type=int,
+        metavar='T',
+        help='classes with fewer than T training instances take calibrated scores (default: as calibrated)',
+    )
+    parser.add_argument('--out', metavar='FILE', help='keep the detections, as .pkl or as .json result files')
+    parser.add_argument('--format-only', action='store_true', help='only write result files, in the official format')
+    parser.add_argument('--batch-size', type=int, metavar='N', help='images in a batch')
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Test, print the figures and say where they lie."""
+    args = parse_args()
+    cfg = config_from_arguments(args)
+    figures = test(
+        cfg,
+        args.checkpoint,
+        scores=args.scores,
+        threshold=args.threshold,
+        out=args.out,
+        format_only=args.format_only,
+        batch_size=args.batch_size,
+    )
+    if not is_main_process():
+        return
+    if not args.format_only:
+        print(figures_table(figures))
+    print(f'results: {args.out or Path(cfg.work_dir) / "test"}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

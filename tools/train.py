@@ -1,0 +1,47 @@
+"""Train a detector: python tools/train.py CONFIG."""
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
+
+from mmdet.apis import train
+from mmdet.apis.train import scale_learning_rate
+from mmdet.engine import add_common_options, config_from_arguments, latest_checkpoint, mixed_precision, run_tool
+
+
+def parse_args() -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(description='Train the detector a config describes.')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue a run: from the given checkpoint, or from the last one in the work dir (from the start if none)',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on a CPU')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('--seed', type=int, help="in the place of the config's randomness.seed")
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and say where the result lies."""
+    args = parse_args()
+    cfg = config_from_arguments(args)
+    if args.resume is not None:
+        cfg.resume = args.resume
+    if args.amp:
+        cfg.optim_wrapper = mixed_precision(cfg.optim_wrapper)
+    if args.auto_scale_lr:
+        scale_learning_rate(cfg)
+    runner = train(cfg)
+    if runner.rank == 0:
+        print(f'trained: {latest_checkpoint(cfg.work_dir)}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
