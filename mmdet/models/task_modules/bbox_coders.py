@@ -69,7 +69,8 @@ class DeltaXYWHBBoxCoder:
             In the shape of `deltas`.
         """
         shape = deltas.shape
-        deltas = deltas.reshape(len(boxes), shape[1] // 4, 4) * deltas.new_tensor(self.stds) + deltas.new_tensor(self.means)
+        deltas = deltas.reshape(len(boxes), shape[1] // 4, 4)
+        deltas = deltas * deltas.new_tensor(self.stds) + deltas.new_tensor(self.means)
         centers, sizes = self._centers_and_sizes(boxes[:, None])
         shifts = sizes * deltas[..., :2]
         log_ratios = deltas[..., 2:]
