@@ -1,4 +1,4 @@
-"""Reading annotation files as they lie: .json, .json.gz or .json.zip."""
+"""Annotation files as they lie: .json, .json.gz or .json.zip."""
 import gzip
 import json
 import re
@@ -59,6 +59,24 @@ def read_text(path: str | Path) -> str:
         raise AnnotationError(f'{path}: cannot be unpacked ({error}); the file is cut short or damaged') from None
     except OSError as error:
         raise AnnotationError(f'{path}: cannot be read ({error.strerror or error})') from None
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write a .json or .json.gz file under a temporary name, then rename it: the file is whole or absent.
+
+    Raises:
+        AnnotationError: it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + '.tmp')
+    data = json.dumps(content).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == '.gz' else data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise AnnotationError(f'{path}: cannot be written ({error.strerror or error})') from None
 
 
 def _only_json_in(path: Path) -> bytes:

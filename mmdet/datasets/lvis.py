@@ -28,7 +28,11 @@ class LVISV05Dataset(CocoDataset):
 
 @DATASETS.register_module()
 class LVISV1Dataset(CocoDataset):
-    """LVIS v1: an image's folder and name are the end of its `coco_url`, e.g. `train2017/000000391895.jpg`."""
+    """LVIS v1: an image's folder and name are the end of its `coco_url`, e.g. `train2017/000000391895.jpg`.
+
+    Where a file made by `coco2lvis.py` gives a `file_name` too, the image is looked for under that name as well.
+    """
 
     def _names(self, file_name: str, coco_url: str) -> list[str]:
-        return ['/'.join(coco_url.split('/')[-2:]) or file_name]
+        names = ['/'.join(coco_url.split('/')[-2:]), file_name]
+        return [name for name in dict.fromkeys(names) if name]

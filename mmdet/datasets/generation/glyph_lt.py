@@ -1,5 +1,4 @@
 """GlyphLT: a small long-tail instance segmentation data set in LVIS v1 format, generated from a seed."""
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 from mmdet.errors import ConfigError
 from mmdet.utils.seeding import keyed_generator
 
+from ..annotation_file import write_json
+from ..conversion import frequency_letter
 from .glyphs import CATALOGUE, glyph_name, glyph_shape
 from .scenes import SceneObject, paint_scene
 
@@ -55,7 +56,7 @@ def generate_glyph_lt(
     glyphs = CATALOGUE[:classes]
     ranks = rng.permutation(classes)
     hues = rng.permutation(classes) * 360 / classes
-    counts = _power_law(classes, train_images / 1400)[ranks]
+    counts = power_law_counts(classes, train_images / 1400)[ranks]
 
     out_dir = Path(out_dir)
     train_pool = np.repeat(np.arange(classes), counts)
@@ -66,7 +67,7 @@ def generate_glyph_lt(
     )
     categories = _categories(glyphs, train['annotations'])
     for name, split in (('train', train), ('val', val)):
-        _write_json(out_dir / f'annotations/glyph_lt_{name}.json', dict(split, categories=categories))
+        write_json(out_dir / f'annotations/glyph_lt_{name}.json', dict(split, categories=categories))
     return _summary(out_dir, categories, train, val)
 
 
@@ -79,7 +80,7 @@ def _check(seed: int, classes: int, train_images: int, val_images: int, image_si
         raise ConfigError('GlyphLT: each split needs at least one image, of at least 64 pixels')
 
 
-def _power_law(classes: int, scale: float) -> np.ndarray:
+def power_law_counts(classes: int, scale: float) -> np.ndarray:
     """Training instances of each rank, largest first: quantiles of the truncated power law, at least 1 each."""
     share = (np.arange(classes)[::-1] + 0.5) / classes
     power = 1 - _TAIL_EXPONENT
@@ -176,20 +177,12 @@ def _categories(glyphs: str, train_annotations: list[dict]) -> list[dict]:
             name=glyph_name(glyph),
             synset=f'u+{ord(glyph):04x}',
             synonyms=[glyph],
-            frequency='r' if images[i] <= 10 else 'c' if images[i] <= 100 else 'f',
+            frequency=frequency_letter(images[i]),
             image_count=images[i],
             instance_count=instances[i],
         )
         for i, glyph in enumerate(glyphs, start=1)
     ]
-
-
-def _write_json(path: Path, content: dict) -> None:
-    """Write under a temporary name, then rename: the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)
 
 
 def _summary(out_dir: Path, categories: list[dict], train: dict, val: dict) -> str:
