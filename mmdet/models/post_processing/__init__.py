@@ -1,5 +1,5 @@
 """From scores and mask probabilities to detections: suppression, and masks on the image."""
-from .multiclass_nms import multiclass_nms, top_candidates
+from .bbox_nms import multiclass_nms, top_candidates
 from .paste import paste_masks, paste_masks_to_rle
 from .paste_legacy import paste_masks_legacy_to_rle
 from .rle import rle_to_bitmaps

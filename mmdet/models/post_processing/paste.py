@@ -183,9 +183,10 @@ def _crossings(
 
     # Of the pixels on a linear piece those next to the crossing come nearest to the threshold.
     slope = np.abs(end - start)
-    off_threshold = np.abs(y - np.rint(y)) / pixels_per_cell * slope
+    off_threshold = np.abs(y - np.rint(y)) * slope
     slope += np.concatenate(steepest)
-    doubtful[column[off_threshold <= slope * coordinate_rounding + value_rounding]] = True
+    uncertainty = (slope * coordinate_rounding + value_rounding) * pixels_per_cell
+    doubtful[column[off_threshold <= uncertainty]] = True
     return column, y, doubtful
 
 
