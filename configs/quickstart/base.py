@@ -4,8 +4,13 @@ _base_ = '../glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py'
 max_iters = 1000
 warmup = 100
 
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=warmup, end=max_iters)
 ]
+
+# Base and calibrated detector are tested together at the end.
+val_dataloader = None
+val_cfg = None
+val_evaluator = None

@@ -1,5 +1,6 @@
-# GlyphLT, as tools/dataset_converters/glyph_lt.py writes it; its images are of 128x128 pixels and are used as they are.
+# GlyphLT, as `make quickstart` and tools/dataset_converters/glyph_lt.py generate it: images of 128x128 pixels, used as they are.
 data_root = 'data/glyph_lt/'
+generation = dict(seed=0, classes=60, train_images=1400, val_images=360, image_size=128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

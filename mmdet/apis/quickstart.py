@@ -1,0 +1,99 @@
+"""The whole road on GlyphLT: generate, train, calibrate, test, report; what is finished is kept."""
+
+from pathlib import Path
+
+from mmengine import Config
+from rich.console import Console
+
+from mmdet.datasets.generation import generate_glyph_lt
+from mmdet.engine import latest_checkpoint, load_config
+
+from .calibrate import RESULT, calibrate
+from .quickstart_report import report
+from .stages import Stage
+from .test import test
+from .train import train
+
+SETTINGS = ('base', 'calibrated', 'dual')
+
+
+def quickstart(
+    base_config: Path,
+    calibration_config: Path,
+    work_dir: Path,
+    data_root: Path | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+) -> Path:
+    """Walk the road; a finished stage is not done again, an interrupted one goes on where it was.
+
+    Args:
+        base_config: file of the base training; its `generation` holds the keywords of `generate_glyph_lt`.
+        calibration_config: file of the calibration, which inherits the former.
+        work_dir: everything but the data goes here.
+        data_root: GlyphLT goes here; None is the config's.
+        seed: of training and calibration; the data set is the same for all.
+        console: what is said goes here; None is the terminal.
+
+    Returns:
+        `summary.json`, which holds every figure of the table, the APs of all classes, and the wall time of every stage.
+
+    Raises:
+        UserError: a disk, config or checkpoint that cannot be used; the message says which, and the mend.
+    """
+    console = console or Console()
+    base = _config(base_config, work_dir / 'base', data_root, seed)
+    calibration = _config(calibration_config, work_dir / 'calibrated', data_root, seed)
+    data = Path(base.data_root)
+
+    generating = Stage('generate', data, [str(base.generation)], emptied=False)
+    training = Stage('train', Path(base.work_dir), [base.pretty_text], [generating])
+    calibrating = Stage('calibrate', Path(calibration.work_dir), [calibration.pretty_text], [training])
+    testing = Stage('test', calibrating.folder / 'test', SETTINGS, [calibrating])
+    calibrated = calibrating.folder / RESULT
+
+    work = {
+        generating: lambda: console.print(generate_glyph_lt(data, **base.generation), highlight=False),
+        training: lambda: train(_resumed(base)),
+        calibrating: lambda: calibrate(_resumed(calibration), latest_checkpoint(training.folder)),
+        testing: lambda: test(calibration, calibrated, scores=SETTINGS),
+    }
+    for number, stage in enumerate(work, start=1):
+        _announce(stage, f'{number}/{len(work)}', console)
+        stage.run(work[stage])
+    return report(calibration, calibrated, list(work), SETTINGS, work_dir, console)
+
+
+def _config(file: Path, work_dir: Path, data_root: Path | None, seed: int) -> Config:
+    """One of the two configs, with the run's seed and folders in it."""
+    config = load_config(file)
+    config.work_dir = str(work_dir)
+    config.randomness = dict(config.get('randomness', {}), seed=seed)
+    if data_root is not None:
+        _move_data(config, data_root)
+    return config
+
+
+def _move_data(config: Config, data_root: Path) -> None:
+    """Let a config whose paths all lie below its `data_root` take its data from another folder."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if config[name] is not None:
+            config[name].dataset.data_root = str(data_root)
+    for name in ('val_evaluator', 'test_evaluator'):
+        if config[name] is not None:
+            config[name].ann_file = str(data_root / Path(config[name].ann_file).relative_to(config.data_root))
+    config.data_root = str(data_root)
+
+
+def _resumed(config: Config) -> Config:
+    config.resume = latest_checkpoint(config.work_dir) is not None
+    return config
+
+
+def _announce(stage: Stage, number: str, console: Console) -> None:
+    state = ''
+    if stage.is_finished:
+        state = f', finished before in {stage.seconds:.0f} s'
+    elif stage.is_known and stage.seconds:
+        state = ', going on'
+    console.print(f'[bold]{number} {stage.name}[/bold] in {stage.folder}{state}', highlight=False)

@@ -1,0 +1,152 @@
+"""Every config: reads, names components and keys that exist, builds, and says what the papers say."""
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+from mmengine import registry as root
+
+from mmdet import registry as own
+from mmdet.calibration import build_calibrator
+from mmdet.engine import load_config
+from mmdet.registry import MODELS
+from mmdet.structures import ClassFrequency
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/*.py'))
+REGISTRIES = [value for module in (own, root) for value in vars(module).values() if isinstance(value, root.Registry)]
+CALIBRATIONS = {
+    'simcal/simcal_mask-rcnn_r50_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50_fpn_1x_lvis-v0.5.py',
+    'simcal/simcal_mask-rcnn_r50-ag_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v0.5.py',
+    'simcal/simcal-2fc-rand_mask-rcnn_r50-ag_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v0.5.py',
+    'simcal/simcal-3fc-rand_mask-rcnn_r50-ag_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v0.5.py',
+    'simcal/simcal_mask-rcnn_r50_fpn_lvis-v1.py': 'lvis/mask-rcnn_r50_fpn_1x_lvis-v1.py',
+    'simcal/simcal_mask-rcnn_r50-ag_fpn_lvis-v1.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v1.py',
+    'simcal/simcal_mask-rcnn_r50_fpn_coco-lt.py': 'coco_lt/mask-rcnn_r50_fpn_1x_coco-lt.py',
+    'simcal/simcal_mask-rcnn_r50-ag_fpn_coco-lt.py': 'coco_lt/mask-rcnn_r50-ag_fpn_1x_coco-lt.py',
+    'glyph_lt/simcal.py': 'glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py',
+    'quickstart/calibrate.py': 'quickstart/base.py',
+}
+
+
+@pytest.fixture(scope='module')
+def load():
+    """Configs by their names, each read once."""
+    loaded = {}
+
+    def load_once(name: str) -> Config:
+        if name not in loaded:
+            loaded[name] = load_config(CONFIGS / name)
+        return loaded[name]
+
+    return load_once
+
+
+def components(node, path=''):
+    """Every part of a config that a registry builds from its `type`, with its place."""
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str) and not path.endswith(('.nms', '.norm_cfg')):
+            yield path, node
+        for key, child in node.items():
+            yield from components(child, f'{path}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for i, child in enumerate(node):
+            yield from components(child, f'{path}[{i}]')
+
+
+def accepts(component, keys) -> bool:
+    """Whether a class (or one of its bases, as far as it passes keywords on) or a function takes the keys."""
+    unknown = set(keys)
+    for cls in component.__mro__ if inspect.isclass(component) else [component]:
+        function = vars(cls).get('__init__') if inspect.isclass(cls) else cls
+        if function is None:
+            continue
+        parameters = inspect.signature(function).parameters
+        unknown -= parameters.keys()
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return not unknown
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_components_and_their_keys_exist(load, name):
+    for path, part in components(load(name)._cfg_dict.to_dict()):
+        found = {registry.get(part['type']) for registry in REGISTRIES} - {None}
+        assert found, f'{path}: no component {part["type"]}'
+        keys = part.keys() - {'type', '_scope_'}
+        assert any(accepts(component, keys) for component in found), f'{path}: {part["type"]} does not take {keys}'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_model_builds(load, name):
+    config = load(name)
+    num_classes = config.model.roi_head.bbox_head.num_classes
+    with torch.device('meta'):
+        detector = MODELS.build(config.model)
+        assert detector.roi_head.bbox_head.fc_cls.out_features == num_classes + 1
+        assert detector.roi_head.mask_head.num_classes == num_classes
+        if 'calibration' in config:
+            frequency = ClassFrequency([str(i) for i in range(num_classes)], [1] * num_classes, [1] * num_classes)
+            calibrator = build_calibrator(config.calibration.calibrator, detector, frequency)
+            feats = torch.empty(2, detector.roi_head.bbox_head.in_channels, 7, 7)
+            assert calibrator.logits(feats, None, None).shape == (2, num_classes + 1)
+
+
+def test_every_calibration_config_has_its_base():
+    assert CALIBRATIONS.keys() == {name for name in NAMES if 'calibration' in Config.fromfile(CONFIGS / name)}
+
+
+@pytest.mark.parametrize(('name', 'base'), CALIBRATIONS.items())
+def test_calibration_adds_to_its_base_and_changes_nothing(load, name, base):
+    calibrated, base = load(name)._cfg_dict.to_dict(), load(base)._cfg_dict.to_dict()
+    calibrated.pop('calibration')
+    assert calibrated == base
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith(('lvis/', 'coco_lt/'))])
+def test_base_training_is_the_papers(load, name):
+    config = load(name)
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
+    assert config.optim_wrapper.clip_grad.max_norm == 35
+    assert config.train_cfg.max_epochs == 12
+    warmup, steps = config.param_scheduler
+    assert (warmup.start_factor, warmup.end, steps.milestones) == (1 / 3, 500, [8, 11])
+    assert config.model.train_cfg.rpn_proposal == dict(
+        nms_pre=2000, max_per_img=2000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0
+    )
+    assert config.model.test_cfg.rpn.max_per_img == 1000
+    rcnn = config.model.test_cfg.rcnn
+    assert (rcnn.score_thr, rcnn.max_per_img) == ((0.05, 100) if name.startswith('coco_lt/') else (0.0, 300))
+    agnostic = 'r50-ag' in name
+    assert config.model.roi_head.bbox_head.reg_class_agnostic is agnostic
+    assert config.model.roi_head.mask_head.get('class_agnostic', False) is agnostic
+
+
+@pytest.mark.parametrize(
+    ('name', 'head', 'threshold'),
+    [
+        ('simcal/simcal_mask-rcnn_r50-ag_fpn_lvis-v0.5.py', '3fc_ft', 100),
+        ('simcal/simcal-2fc-rand_mask-rcnn_r50-ag_fpn_lvis-v0.5.py', '2fc_rand', 100),
+        ('simcal/simcal-3fc-rand_mask-rcnn_r50-ag_fpn_lvis-v0.5.py', '3fc_rand', 100),
+        ('simcal/simcal_mask-rcnn_r50_fpn_lvis-v1.py', '3fc_ft', 100),
+        ('simcal/simcal_mask-rcnn_r50-ag_fpn_coco-lt.py', '3fc_ft', 400),
+    ],
+)
+def test_calibration_is_the_papers(load, name, head, threshold):
+    calibration = load(name).calibration
+    assert calibration.calibrator == dict(type='SimCal', head=head, threshold=threshold)
+    assert (calibration.sampler.classes_per_step, calibration.sampler.tau) == (16, 0)
+    assert calibration.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0, weight_decay=0)
+    assert calibration.max_steps == 12000
+    assert calibration.param_scheduler[0].milestones == [7000, 10000]
+
+
+@pytest.mark.parametrize(('version', 'num_classes'), [('0.5', 1230), ('1', 1203)])
+def test_lvis_configs_agree_with_the_data_set(load, version, num_classes):
+    config = load(f'lvis/mask-rcnn_r50_fpn_1x_lvis-v{version}.py')
+    assert config.model.roi_head.bbox_head.num_classes == num_classes
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        assert loader.dataset.type == {'0.5': 'LVISV05Dataset', '1': 'LVISV1Dataset'}[version]
+        assert f'v{version}' in loader.dataset.ann_file
+    assert config.val_evaluator.ann_file == f'data/LVIS/lvis_v{version}_val.json.zip' == config.test_evaluator.ann_file

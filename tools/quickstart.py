@@ -1,0 +1,42 @@
+"""The whole road on GlyphLT: generate, train, calibrate, test, and a report of what calibration has changed."""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
+
+from mmdet.apis.quickstart import quickstart
+from mmdet.engine import run_tool
+
+CONFIGS_DIR = Path(__file__).resolve().parents[1] / 'configs'
+# For each variant its base training and its calibration.
+CONFIGS = {
+    'quickstart': ('quickstart/base.py', 'quickstart/calibrate.py'),
+    'quickstart_smoke': ('quickstart/smoke_base.py', 'quickstart/smoke_calibrate.py'),
+    'glyph_lt': ('glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py', 'glyph_lt/simcal.py'),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seed', type=int, default=0, help='of training and calibration')
+    variant = parser.add_mutually_exclusive_group()
+    variant.add_argument('--smoke', action='store_true', help='only a few iterations, to see that everything runs')
+    variant.add_argument('--full', action='store_true', help='the full configuration of configs/glyph_lt')
+    parser.add_argument('--work-dir', type=Path, metavar='DIR', help='for everything else (work_dirs/quickstart/seed_N)')
+    parser.add_argument('--data-root', type=Path, metavar='DIR', help='where GlyphLT is generated (data/glyph_lt)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Walk the road."""
+    args = parse_args()
+    variant = 'quickstart_smoke' if args.smoke else 'glyph_lt' if args.full else 'quickstart'
+    base_config, calibration_config = (CONFIGS_DIR / name for name in CONFIGS[variant])
+    work_dir = args.work_dir or Path('work_dirs', variant, f'seed_{args.seed}')
+    quickstart(base_config, calibration_config, work_dir, args.data_root, args.seed)
+
+
+if __name__ == '__main__':
+    run_tool(main)
