@@ -5,6 +5,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmdet.errors import AnnotationError
@@ -33,11 +34,7 @@ def read_json_items(path: str | Path, streamed: Collection[str] = ()) -> Iterato
     Raises:
         AnnotationError: as `read_json`; where the file is cut short, when the cut is reached.
     """
-    text = read_text(path)
-    try:
-        yield from _Scanner(text).items(streamed)
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f'{path}: not whole as JSON ({error}); the file is cut short or damaged') from None
+    return _Scanner(read_text(path), path).items(streamed)
 
 
 def read_text(path: str | Path) -> str:
@@ -89,37 +86,39 @@ def _only_json_in(path: Path) -> bytes:
 
 
 class _Scanner:
-    """Decodes a JSON object bit by bit; `position` is where the undecoded text begins."""
+    """Decodes the JSON object in a file bit by bit; `position` is where the undecoded text begins."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, path: str | Path):
         self.text = text
+        self.path = path
         self.position = 0
 
     def items(self, streamed: Collection[str]) -> Iterator[tuple[str, object]]:
         """The items of an object, the lists at the keys `streamed` as iterators."""
-        self.take('{')
-        if self.comes('}'):
-            return
-        while True:
-            key = self.value()
-            self.take(':')
-            yield key, self.elements() if key in streamed and self.comes('[') else self.value()
-            if self.comes('}'):
-                return
-            self.take(',')
+        with self._in_words_of_the_file():
+            self.take('{')
+            more = not self.comes('}')
+            while more:
+                key = self.value()
+                self.take(':')
+                yield key, self.elements() if key in streamed and self.comes('[') else self.value()
+                more = not self.comes('}')
+                if more:
+                    self.take(',')
 
     def elements(self) -> Iterator:
         """The elements of a list."""
-        self.take('[')
-        more = not self.comes(']')
-        text = self.text
-        while more:
-            element, position = _decode(text, self.position)
-            yield element
-            position = _skip_space(text, position).end()
-            more = text.startswith(',', position)
-            self.position = _skip_space(text, position + 1).end() if more else position
-        self.take(']')
+        with self._in_words_of_the_file():
+            self.take('[')
+            more = not self.comes(']')
+            text = self.text
+            while more:
+                element, position = _decode(text, self.position)
+                yield element
+                position = _skip_space(text, position).end()
+                more = text.startswith(',', position)
+                self.position = _skip_space(text, position + 1).end() if more else position
+            self.take(']')
 
     def value(self):
         """The value that comes next."""
@@ -136,3 +135,13 @@ class _Scanner:
         if not self.comes(character):
             raise json.JSONDecodeError(f'Expecting {character!r}', self.text, self.position)
         self.position += 1
+
+    @contextmanager
+    def _in_words_of_the_file(self) -> Iterator[None]:
+        """Errors of JSON as errors of the file."""
+        try:
+            yield
+        except json.JSONDecodeError as error:
+            raise AnnotationError(
+                f'{self.path}: not whole as JSON ({error}); the file is cut short or damaged'
+            ) from None

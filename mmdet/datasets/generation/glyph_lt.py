@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdet.errors import ConfigError
+from mmdet.errors import ConfigError, UserError
 from mmdet.utils.seeding import keyed_generator
 
 from ..annotation_file import write_json
@@ -50,6 +50,7 @@ def generate_glyph_lt(
 
     Raises:
         ConfigError: a number is out of range.
+        UserError: a file cannot be written.
     """
     _check(seed, classes, train_images, val_images, image_size)
     rng = keyed_generator(seed, _CATALOGUE_KEY)
@@ -59,6 +60,10 @@ def generate_glyph_lt(
     counts = power_law_counts(classes, train_images / 1400)[ranks]
 
     out_dir = Path(out_dir)
+    files = {split: out_dir / f'annotations/glyph_lt_{split}.json' for split in ('train', 'val')}
+    for file in files.values():
+        # Annotations of an earlier run must not outlive its images.
+        file.unlink(missing_ok=True)
     train_pool = np.repeat(np.arange(classes), counts)
     val_pool = np.arange(val_images * _VAL_OBJECTS) % classes
     train = _paint_split(out_dir, 'train', train_pool, train_images, glyphs, hues, image_size, (seed, _TRAIN_KEY), 1)
@@ -66,8 +71,8 @@ def generate_glyph_lt(
         out_dir, 'val', val_pool, val_images, glyphs, hues, image_size, (seed, _VAL_KEY), train_images + 1
     )
     categories = _categories(glyphs, train['annotations'])
-    for name, split in (('train', train), ('val', val)):
-        write_json(out_dir / f'annotations/glyph_lt_{name}.json', dict(split, categories=categories))
+    write_json(files['train'], dict(train, categories=categories))
+    write_json(files['val'], dict(val, categories=categories))
     return _summary(out_dir, categories, train, val)
 
 
@@ -102,15 +107,13 @@ def _paint_split(
     first_id: int,
 ) -> dict[str, list]:
     """Paint the images of one split; `pool` holds the label of every object. Returns images and annotations."""
-    folder = out_dir / 'images' / name
-    folder.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for position, labels in enumerate(_deal(pool, num_images, keyed_generator(*key, 0))):
         rng = keyed_generator(*key, position + 1)
         objects = [SceneObject(glyph_shape(glyphs[label]), hues[label]) for label in labels]
         pixels, outlines = paint_scene(objects, side, rng)
-        file_name = f'{position + 1:06d}.jpg'
-        (folder / file_name).write_bytes(cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+        file_name = f'{name}/{position + 1:06d}.jpg'
+        _write_image(out_dir / 'images' / file_name, pixels)
 
         seen = [(label, outline) for label, outline in zip(labels, outlines, strict=True) if outline]
         seen, not_exhaustive = _forget_some(seen, rng)
@@ -121,8 +124,8 @@ def _paint_split(
                 id=first_id + position,
                 width=side,
                 height=side,
-                file_name=f'{name}/{file_name}',
-                coco_url=f'glyph_lt://images/{name}/{file_name}',
+                file_name=file_name,
+                coco_url=f'glyph_lt://images/{file_name}',
                 neg_category_ids=(negative + 1).tolist(),
                 not_exhaustive_category_ids=not_exhaustive,
             )
@@ -130,6 +133,15 @@ def _paint_split(
         for label, outline in seen:
             annotations.append(_annotation(len(annotations) + 1, first_id + position, int(label) + 1, outline))
     return dict(images=images, annotations=annotations)
+
+
+def _write_image(path: Path, pixels: np.ndarray) -> None:
+    data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror or error})') from None
 
 
 def _deal(pool: np.ndarray, num_images: int, rng: np.random.Generator) -> list[np.ndarray]:
