@@ -65,9 +65,11 @@ class LVISMetric(StreamingMetric):
             target['area'] = OUTSIDE_EVERY_AREA_RANGE
         return target
 
-    def evaluated_detections(self, detections: Detections, iou_type: str) -> Detections:
-        """The 300 best of an image, without those of zero area."""
+    def evaluated_detections(self, detections: Detections, targets: list[dict[str, Any]], iou_type: str) -> Detections:
+        """Of the 300 best those of zero area left out, and those of categories the image is not annotated for."""
         best = np.argsort(-detections.scores, kind='stable')[:DETECTIONS_PER_IMAGE]
-        best = detections.select(best)
-        areas = best.boxes[:, 2] * best.boxes[:, 3] if iou_type == 'bbox' else rle.area(best.masks)
-        return best.select(np.flatnonzero(areas > 0))
+        annotated = {target['category_id'] for target in targets}
+        annotated.update(self.ground_truth.images[detections.image_id]['neg_category_ids'])
+        countable = detections.select(best[np.isin(detections.category_ids[best], list(annotated))])
+        areas = countable.boxes[:, 2] * countable.boxes[:, 3] if iou_type == 'bbox' else rle.area(countable.masks)
+        return countable.select(np.flatnonzero(areas > 0))

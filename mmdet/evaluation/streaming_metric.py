@@ -126,8 +126,8 @@ class StreamingMetric(BaseMetric):
         """The annotation as hotcoco must see it to compute what the official evaluator does; None leaves it out."""
         return annotation
 
-    def evaluated_detections(self, detections: Detections, iou_type: str) -> Detections:
-        """Those of one image's detections that the official evaluator looks at."""
+    def evaluated_detections(self, detections: Detections, targets: list[dict[str, Any]], iou_type: str) -> Detections:
+        """Those of one image's detections that the official evaluator looks at, given the image's targets."""
         return detections
 
     # Batch by batch.
@@ -219,15 +219,15 @@ class StreamingMetric(BaseMetric):
     def _match(self, image_ids: Iterable[int], batch: Sequence[Detections]) -> None:
         """Matches a batch of detections with the ground truth of its images, which need not all have detections."""
         images = [self.ground_truth.images[image_id] for image_id in image_ids]
-        targets = [target for image in images for target in self._targets(image['id'])]
+        targets_of = {image['id']: self._targets(image['id']) for image in images}
+        targets = [target for targets in targets_of.values() for target in targets]
         for iou_type, evaluator in self._evaluators.items():
-            evaluated = [self.evaluated_detections(detections, iou_type) for detections in batch]
+            evaluated = [self.evaluated_detections(d, targets_of[d.image_id], iou_type) for d in batch]
             if iou_type == 'bbox':
-                rows = [detections.box_rows() for detections in evaluated]
-                evaluator.update(images, targets, np.concatenate([np.empty((0, 7)), *rows]))
+                results = np.concatenate([np.empty((0, 7)), *(detections.box_rows() for detections in evaluated)])
             else:
                 results = [result for detections in evaluated for result in detections.results(iou_type)]
-                evaluator.update(images, targets, results)
+            evaluator.update(images, targets, results)
 
     def _targets(self, image_id: int) -> list[dict[str, Any]]:
         targets = map(self.evaluated_target, self.ground_truth.annotations(image_id))

@@ -9,12 +9,15 @@ import torch
 from hotcoco import mask as rle
 
 
-def disturbed_detections(content: Mapping[str, Any], most: int, seed: int = 0) -> list[dict[str, Any]]:
+def disturbed_detections(
+    content: Mapping[str, Any], most: int, least: int | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """One data sample per image of a COCO or LVIS file's content, as a detector's `to_dict` gives it.
 
-    An image has from a third of `most` up to `most` detections. Boxes are annotated ones, exact or moved and
-    stretched, a few of zero width, and random ones. Masks are annotated ones shifted and cut, or boxes, or empty. A
-    third of the classes is wrong, some of them not annotated on the image. Scores have two digits, so many are equal.
+    An image has from `least` (by default a third of `most`) to `most` detections. Boxes are annotated ones, exact or
+    moved and stretched, a few of zero width, and random ones. Masks are annotated ones shifted and cut, or boxes, or
+    empty. A third of the classes is wrong, some of them not annotated on the image. Scores have two digits, so many
+    are equal.
     """
     rng = np.random.default_rng(seed)
     annotations = defaultdict(list)
@@ -23,7 +26,7 @@ def disturbed_detections(content: Mapping[str, Any], most: int, seed: int = 0) -
     category_ids = np.array(sorted(category['id'] for category in content['categories']))
     samples = []
     for image in content['images']:
-        number = rng.integers(most // 3, most)
+        number = rng.integers(most // 3 if least is None else least, most + 1)
         instances = _detections(image, annotations[image['id']], category_ids, number, rng)
         samples.append({'img_id': image['id'], 'pred_instances': instances})
     return samples

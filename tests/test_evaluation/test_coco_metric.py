@@ -17,11 +17,11 @@ def evaluated(metric, samples, batch_size):
     return metric.evaluate(len(samples))
 
 
-def assert_official(figures, path, samples, category_ids=None):
-    all_ids = sorted(category['id'] for category in json.loads(path.read_text())['categories'])
+def assert_official(figures, path, samples):
+    category_ids = sorted(category['id'] for category in json.loads(path.read_text())['categories'])
     for iou_type in ('bbox', 'segm'):
-        results = official_results(samples, all_ids, iou_type)
-        for name, figure in official_coco(path, results, iou_type, category_ids).items():
+        results = official_results(samples, category_ids, iou_type)
+        for name, figure in official_coco(path, results, iou_type).items():
             assert figures[f'coco/{iou_type}_{name}'] == pytest.approx(figure, abs=1e-9), (iou_type, name)
 
 
