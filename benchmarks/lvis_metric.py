@@ -53,7 +53,7 @@ def main() -> None:
         print(f'{name:16}{run["seconds"]:9.2f}{run["peak_mb"]:9.0f}{run["imports_mb"]:15.0f}')
     less_time, less_memory = (official[key] / ours[key] for key in ('seconds', 'peak_mb'))
     less_working_memory = above_imports(official) / above_imports(ours)
-    print(f'{less_time:.0f} x the speed, {less_memory:.1f} x less memory, without the imports {less_working_memory:.1f} x')
+    print(f'{less_time:.0f} x the speed; {less_memory:.1f} x less memory, {less_working_memory:.1f} x without imports')
     print(f'5 x the images: {ours_on_more["peak_mb"] / ours["peak_mb"]:.2f} x the memory')
     equal = difference < 1e-9
     print(f'{len(ours["figures"])} figures {"equal" if equal else "NOT EQUAL"}: largest difference {difference:.1e}')
