@@ -7,11 +7,12 @@ from torch import nn
 
 from mmdet.calibration import CalibrationModel, build_calibrator
 from mmdet.datasets.samplers.bi_level import images_of_rank
-from mmdet.engine.checkpoint import load_weights, read_checkpoint
-from mmdet.engine.config import config_errors, require_keys
-from mmdet.engine.runner import Runner, class_frequency
+from mmdet.engine import Runner, config_errors, load_weights, read_checkpoint, require_keys
+from mmdet.engine.runner import class_frequency
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.registry import DATASETS, MODELS, ROI_SELECTORS
+
+from .train import prepare_run
 
 RESULT = 'calibrated.pth'
 _CHECKPOINTS_A_RUN = 10
@@ -28,10 +29,11 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
         `calibrated.pth` in the work directory: base, calibrator, class frequencies and data set meta.
 
     Raises:
-        ConfigError: no `calibration` in the config, or its parts do not fit each other.
+        ConfigError: no `calibration` in the config, or parts that do not fit each other.
         CheckpointError: the checkpoint is not this config's detector, or of other classes.
     """
-    require_keys(cfg, 'model', 'train_dataloader', 'calibration')
+    require_keys(cfg, 'model', 'train_dataloader', 'calibration', 'work_dir')
+    prepare_run(cfg)
     recipe = cfg.calibration
     with config_errors(cfg):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)

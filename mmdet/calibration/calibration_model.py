@@ -62,7 +62,7 @@ class CalibrationModel(BaseModel):
         roi_head = self.detector.roi_head
         with torch.no_grad():
             feats = self.detector.extract_feat(inputs)
-            proposals = self.detector.rpn_head.predict(feats, data_samples, cfg=self.detector.proposal_cfg)
+            proposals = self.detector.rpn_head.predict(feats, data_samples, self.detector.proposal_cfg)
             stages = list(self._stages_of_rois(feats, proposals, data_samples))
         drawn_classes = [sample.drawn_class for sample in data_samples]
         losses = {}

@@ -194,12 +194,6 @@ def test_equal_scores_are_taken_in_order():
     torch.testing.assert_close(proposals.bboxes, boxes)
 
 
-def test_rescaled_proposals_are_in_pixels_of_the_original():
-    head, feats = head_and_feats(batch=1)
-    (network,), (original,) = (head.predict(feats, samples()[:1], rescale=rescale) for rescale in (False, True))
-    torch.testing.assert_close(original.bboxes * torch.tensor([2, 0.5, 2, 0.5]), network.bboxes)
-
-
 def test_losses_and_proposals_in_one_pass():
     head, feats = head_and_feats()
     data_samples = samples()

@@ -14,7 +14,6 @@ from torchvision.ops import nms
 from mmdet.errors import ConfigError
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
-from mmdet.structures.boxes import scale_boxes
 
 OBJECT, BACKGROUND = 0, 1  # labels as in mmdetection: foreground 0..C-1, background C, here with C = 1
 
@@ -119,18 +118,14 @@ class RPNHead(BaseModule):
         return self._loss(self._predict_levels(feats), data_samples)
 
     def predict(
-        self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample], rescale: bool = False
+        self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample], proposal_cfg: dict | None = None
     ) -> list[InstanceData]:
-        """Proposals by `test_cfg` for each image: `bboxes` (N, 4) and `scores` (N,), best first.
+        """Proposals for each image: `bboxes` (N, 4) in pixels of the network's input and `scores` (N,), best first.
 
-        They are in pixels of the network's input or, with `rescale`, of the original image.
+        They are made by `proposal_cfg`, by default `test_cfg`.
         """
         with torch.no_grad():
-            proposals = self._propose(self._predict_levels(feats), data_samples, self.test_cfg)
-        if rescale:
-            for instances, sample in zip(proposals, data_samples, strict=True):
-                instances.bboxes = scale_boxes(instances.bboxes, [1 / factor for factor in sample.scale_factor])
-        return proposals
+            return self._propose(self._predict_levels(feats), data_samples, proposal_cfg or self.test_cfg)
 
     def loss_and_predict(
         self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample], proposal_cfg: dict | None = None

@@ -1,0 +1,49 @@
+"""Calibrate a trained detector's classification: python tools/calibrate.py CONFIG CHECKPOINT."""
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
+
+from mmengine.dist import is_main_process
+
+from mmdet.apis import calibrate
+from mmdet.engine import add_common_options, config_from_arguments, mixed_precision, run_tool
+
+
+def parse_args() -> Namespace:
+    """The command line."""
+    parser = ArgumentParser(
+        description="Re-train a frozen detector's classification on class-balanced proposals (SimCal). "
+        'Writes calibrated.pth, which holds both classifiers, to the work dir.'
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file with a `calibration`, e.g. of configs/simcal')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='the trained detector')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue a calibration: from the given checkpoint, or from the last one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on a CPU')
+    parser.add_argument('--seed', type=int, help="in the place of the config's randomness.seed")
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Calibrate and say where the result lies."""
+    args = parse_args()
+    cfg = config_from_arguments(args)
+    if args.resume is not None:
+        cfg.resume = args.resume
+    if args.amp and 'calibration' in cfg:
+        cfg.calibration.optim_wrapper = mixed_precision(cfg.calibration.optim_wrapper)
+    result = calibrate(cfg, args.checkpoint)
+    if is_main_process():
+        print(f'calibrated: {result}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
