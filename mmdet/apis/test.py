@@ -100,7 +100,9 @@ def figures_table(figures: Figures) -> str:
     rows = [['scores', 'of', *columns]]
     for setting, kind in dict.fromkeys(key[:2] for key in found):
         row = [found.get((setting, kind, name), math.nan) for name in columns]
-        rows.append([setting, kind, *('-' if math.isnan(figure) or figure < 0 else f'{figure:.1%}' for figure in row)])
+        rows.append(
+            [setting, kind, *('-' if math.isnan(figure) or figure < 0 else f'{100 * figure:.1f}' for figure in row)]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return '\n'.join('  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 

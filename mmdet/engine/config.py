@@ -23,6 +23,7 @@ RUNNER_KEYS = frozenset({
     'train_dataloader', 'tta_model', 'tta_pipeline', 'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer',
     'work_dir',
 })  # fmt: skip
+CUSTOMARY_VARIABLES = frozenset({'train_pipeline', 'val_pipeline', 'test_pipeline'})
 DEFAULT_HOOK_KEYS = frozenset({
     'checkpoint', 'logger', 'param_scheduler', 'progress', 'runtime_info', 'sampler_seed', 'seed', 'timer',
     'visualization',
@@ -72,7 +73,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         raise _reading_error(path, error) from error
     if cfg_options:
         _override(config, cfg_options)
-    check_keys(config, RUNNER_KEYS, f'{path}: top-level key')
+    check_keys(set(config.keys()) - CUSTOMARY_VARIABLES, RUNNER_KEYS, f'{path}: top-level key')
     check_keys(config.get('default_hooks') or {}, DEFAULT_HOOK_KEYS, f'{path}: default_hooks.')
     config.setdefault('default_scope', SCOPE)
     init_default_scope(config.default_scope)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmengine import runner
+from mmengine import Config, runner
 from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -38,6 +38,9 @@ class Runner(runner.Runner):
     """
 
     _runs_started: Counter[str] = Counter()
+
+    def __init__(self, *args, cfg: Config | dict | None = None, **settings):
+        super().__init__(*args, cfg=_WrittenOnce.of(cfg), **settings)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Prepare the processes; runs that start within one second still get names (and logs) of their own."""
@@ -282,6 +285,20 @@ class Runner(runner.Runner):
         for hook in self.hooks:
             if isinstance(hook, ProgressBarHook):
                 hook.close()
+
+
+class _WrittenOnce(Config):
+    """A config whose text, asked for by mmengine again and again, is formatted once: that takes half a second."""
+
+    @classmethod
+    def of(cls, config: Config | dict | None) -> '_WrittenOnce':
+        written_once = cls.__new__(cls)
+        written_once.__setstate__((config if isinstance(config, Config) else Config(config)).__getstate__())
+        return written_once
+
+    @cached_property
+    def pretty_text(self) -> str:
+        return super().pretty_text
 
 
 def _builder_of(built: Any) -> Callable[..., Any]:

@@ -1,0 +1,163 @@
+"""Testing through the API and the tool: settings, files, and what is refused."""
+import json
+import pickle
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmdet.apis.test import figures_table, test
+from mmdet.engine import read_checkpoint, save_checkpoint
+from mmdet.errors import CheckpointError, ConfigError
+from mmdet.structures import ClassFrequency
+
+from . import tiny
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+run_test = test
+del test  # pytest would take it for a test
+
+
+def altered(checkpoints, tmp_path, change):
+    """A copy of the base checkpoint with another meta."""
+    checkpoint = read_checkpoint(checkpoints / 'base.pth')
+    change(checkpoint['meta'])
+    save_checkpoint(checkpoint, tmp_path / 'altered.pth')
+    return tmp_path / 'altered.pth'
+
+
+def test_all_settings_in_one_pass_are_those_of_passes_of_their_own(glyphs, checkpoints, tmp_path):
+    settings = ['base', 'dual', 'calibrated', 'average']
+    config = tiny.tiny_config(glyphs, tmp_path)
+    together = run_test(config, checkpoints / 'calibrated.pth', scores=settings, threshold=3)
+    assert list(together) == settings
+    for setting in ('base', 'dual'):
+        alone = run_test(tiny.tiny_config(glyphs, tmp_path / 'alone'), checkpoints / 'calibrated.pth', [setting], 3)
+        np.testing.assert_equal(alone[setting], together[setting])
+    uncalibrated = run_test(tiny.tiny_config(glyphs, tmp_path / 'base'), checkpoints / 'base.pth')
+    np.testing.assert_equal(uncalibrated['base'], together['base'])
+
+
+def test_figures_are_written(glyphs, checkpoints, tmp_path):
+    figures = run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'calibrated.pth', batch_size=3)
+    written = json.loads((tmp_path / 'test/dual.json').read_text())
+    assert written == {name: None if np.isnan(figure) else figure for name, figure in figures['dual'].items()}
+    assert {'lvis/bbox_APr', 'lvis/segm_AP', 'lvis/segm_AP1', 'lvis/bbox_bAP'} <= written.keys()
+    per_class = json.loads((tmp_path / 'test/dual_per_class.json').read_text())
+    frequency = ClassFrequency.from_dict(read_checkpoint(checkpoints / 'base.pth')['meta']['class_frequency'])
+    assert [row['train_instances'] for row in per_class] == frequency.instance_count.tolist()
+    assert [row['name'] for row in per_class] == list(frequency.names)
+
+
+def test_counts_come_from_the_annotations_where_the_checkpoint_has_none(glyphs, checkpoints, tmp_path):
+    bare = altered(checkpoints, tmp_path, lambda meta: meta.clear())
+    with_counts = run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'base.pth')
+    np.testing.assert_equal(run_test(tiny.tiny_config(glyphs, tmp_path), bare), with_counts)
+    config = tiny.tiny_config(glyphs, tmp_path)
+    config.train_dataloader.dataset.ann_file = 'gone.json'
+    assert 'lvis/bbox_AP1' not in run_test(config, bare)['base']
+
+
+def test_detections_are_kept(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path)
+    run_test(config, checkpoints / 'calibrated.pth', scores=['base', 'dual'], out=tmp_path / 'out.pkl')
+    results = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    annotated = json.loads((glyphs / 'annotations/glyph_lt_val.json').read_text())
+    assert [result['img_id'] for result in results] == [image['id'] for image in annotated['images']]
+    first = results[0]['pred_instances_dual']
+    assert first['bboxes'].shape == (len(first['scores']), 4) == (len(first['masks']), 4)
+    assert isinstance(first['labels'], np.ndarray)
+    np.testing.assert_equal(results[0]['pred_instances'], results[0]['pred_instances_base'])
+
+    run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'base.pth', out=tmp_path / 'out.json')
+    boxes = json.loads((tmp_path / 'out.bbox.json').read_text())
+    assert boxes[0].keys() == {'image_id', 'category_id', 'bbox', 'score'}
+    assert len(boxes) == sum(len(result['pred_instances']['labels']) for result in results)
+    assert 'bbox' not in json.loads((tmp_path / 'out.segm.json').read_text())[0]
+
+
+def test_format_only(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path)
+    assert run_test(config, checkpoints / 'base.pth', format_only=True) == dict(base={})
+    assert sorted(file.name for file in (tmp_path / 'test').iterdir()) == ['results.bbox.json', 'results.segm.json']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(scores=['dual']), r'--scores dual: .*base\.pth is not calibrated.*tools/calibrate\.py'),
+        (dict(threshold=-1), '--threshold -1: counts training instances and cannot be below 0'),
+        (dict(threshold=10), r'--threshold 10: .*base\.pth is not calibrated'),
+        (dict(out='results.txt'), r'--out results\.txt: results are written as \.pkl or \.json'),
+    ],
+)
+def test_what_an_uncalibrated_checkpoint_cannot_do(glyphs, checkpoints, tmp_path, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'base.pth', **arguments)
+
+
+def test_unknown_score_setting(glyphs, checkpoints, tmp_path):
+    with pytest.raises(ConfigError, match='--scores duel: SimCal knows base, dual, calibrated, average'):
+        run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'calibrated.pth', scores=['duel'])
+
+
+def test_checkpoint_of_other_classes(glyphs, checkpoints, tmp_path):
+    def rename(meta):
+        meta['dataset_meta'] = dict(category_ids=[1, 2, 3, 77])
+
+    with pytest.raises(CheckpointError, match='other classes: label 3 is category 77'):
+        run_test(tiny.tiny_config(glyphs, tmp_path), altered(checkpoints, tmp_path, rename))
+
+
+def test_checkpoint_of_another_number_of_classes(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path, model__roi_head__bbox_head__num_classes=5)
+    with pytest.raises(CheckpointError, match=r'fc_cls.*\(9, 256\).*\(6, 256\).*num_classes \(8 in the checkpoint\)'):
+        run_test(config, checkpoints / 'base.pth')
+
+
+def test_data_of_another_number_of_classes(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path)
+    names = [
+        category['name'] for category in json.loads(Path(config.test_evaluator.ann_file).read_text())['categories']
+    ]
+    config.test_dataloader.dataset.metainfo = dict(classes=names[:5])
+    with pytest.raises(ConfigError, match='num_classes is 8, but the data of test_dataloader has 5 classes'):
+        run_test(config, checkpoints / 'base.pth')
+
+
+def test_names_that_differ_are_only_warned_of(glyphs, checkpoints, tmp_path, capsys):
+    def rename(meta):
+        meta['dataset_meta'] = dict(classes=['axolotl'])
+
+    run_test(tiny.tiny_config(glyphs, tmp_path), altered(checkpoints, tmp_path, rename))
+    assert "label 0 was 'axolotl' in training" in capsys.readouterr().err
+
+
+def test_table():
+    figures = {
+        'base': {'lvis/bbox_AP': 0.1234, 'lvis/bbox_APr': -1.0, 'lvis/segm_AP': 0.1},
+        'dual': {'lvis/bbox_AP': 1.0, 'lvis/bbox_AP1': float('nan'), 'lvis/segm_AP': 0.2},
+    }
+    rows = [line.split() for line in figures_table(figures).splitlines()]
+    assert rows == [
+        ['scores', 'of', 'AP1', 'APr', 'AP'],
+        ['base', 'bbox', '-', '-', '12.3'],
+        ['base', 'segm', '-', '-', '10.0'],
+        ['dual', 'bbox', '-', '-', '100.0'],
+        ['dual', 'segm', '-', '-', '20.0'],
+    ]
+
+
+def test_tool(glyphs, checkpoints, tmp_path, monkeypatch, capsys):
+    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs).items()]
+    config, checkpoint = str(tiny.CONFIGS / 'quickstart/base.py'), str(checkpoints / 'calibrated.pth')
+    arguments = ['--scores', 'base,dual', '--work-dir', str(tmp_path), '--cfg-options', *options]
+    monkeypatch.setattr(sys, 'argv', ['test.py', config, checkpoint, *arguments])
+    runpy.run_path(str(TOOLS / 'test.py'), run_name='__main__')
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f'results: {tmp_path / "test"}'
+    assert [line.split()[:2] for line in printed[1:-1]] == [
+        ['base', 'bbox'], ['base', 'segm'], ['dual', 'bbox'], ['dual', 'segm']
+    ]  # fmt: skip

@@ -1,0 +1,110 @@
+"""Training through the API and the tool, in one process and in two."""
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdet.apis import train
+from mmdet.apis.train import scale_learning_rate
+from mmdet.engine import latest_checkpoint, mixed_precision, read_checkpoint
+from mmdet.errors import ConfigError, UserError
+
+from . import tiny
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+
+
+def weights_of(folder):
+    return read_checkpoint(latest_checkpoint(folder))['state_dict']
+
+
+def test_training_is_reproducible_and_resumes_exactly(glyphs, tmp_path):
+    train(tiny.tiny_config(glyphs, tmp_path / 'straight'))
+    halfway = tiny.tiny_config(glyphs, tmp_path / 'stopped', default_hooks__checkpoint__interval=1)
+    halfway.train_cfg.max_iters = 1
+    train(halfway)
+    train(tiny.tiny_config(glyphs, tmp_path / 'stopped', resume='auto'))
+    straight, resumed = weights_of(tmp_path / 'straight'), weights_of(tmp_path / 'stopped')
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_checkpoint_holds_counts_and_classes(glyphs, tmp_path):
+    train(tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1))
+    meta = torch.load(latest_checkpoint(tmp_path), weights_only=True)['meta']
+    assert len(meta['dataset_meta']['category_ids']) == len(meta['class_frequency']['names']) == tiny.NUM_CLASSES
+
+
+def test_bfloat16_on_a_cpu(glyphs, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1)
+    config.optim_wrapper = mixed_precision(config.optim_wrapper)
+    assert train(config).iter == 1
+
+
+def test_two_processes(glyphs, tmp_path, free_port):
+    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, train_cfg__max_iters=1).items()]
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
+    command += [str(TOOLS / 'train.py'), str(tiny.CONFIGS / 'quickstart/base.py'), '--work-dir', str(tmp_path)]
+    command += ['--launcher', 'pytorch', '--seed', '5', '--cfg-options', *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f'trained: {tmp_path / "iter_1.pth"}\n'
+    assert read_checkpoint(tmp_path / 'iter_1.pth')['meta']['seed'] == 5
+
+
+def test_learning_rate_scaling_needs_a_base(glyphs, tmp_path):
+    with pytest.raises(ConfigError, match='auto_scale_lr.base_batch_size'):
+        scale_learning_rate(tiny.tiny_config(glyphs, tmp_path))
+    config = tiny.tiny_config(glyphs, tmp_path, auto_scale_lr=dict(base_batch_size=4, enable=False))
+    scale_learning_rate(config)
+    assert train(config).optim_wrapper.optimizer.param_groups[0]['initial_lr'] == config.optim_wrapper.optimizer.lr / 2
+
+
+def test_work_dir_that_cannot_be_made(glyphs, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='file/work: cannot be made .*--work-dir'):
+        train(tiny.tiny_config(glyphs, tmp_path / 'file' / 'work'))
+
+
+def test_image_that_is_missing_is_named(glyphs, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1)
+    config.train_dataloader.dataset.data_prefix = dict(img='elsewhere/')
+    with pytest.raises(UserError, match='elsewhere'):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['none.py'], 'error: none.py: no such config file\n'),
+        (
+            [str(tiny.CONFIGS / 'quickstart/base.py'), '--cfg-options', 'optim_wraper.optimizer.lr=1'],
+            f'error: {tiny.CONFIGS / "quickstart/base.py"}: top-level key `optim_wraper` is not known; '
+            f'did you mean `optim_wrapper`?\n',
+        ),
+        (
+            [str(tiny.CONFIGS / 'quickstart/base.py'), '--launcher', 'pytorch'],
+            'error: --launcher pytorch: RANK is not set; start the tool with `torchrun --nproc_per_node=2 ...`\n',
+        ),
+    ],
+)
+def test_tool_ends_with_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(TOOLS / 'train.py'), run_name='__main__')
+    assert end.value.code == 2
+    assert capsys.readouterr().err == message
+
+
+def test_tool_trains(glyphs, tmp_path, monkeypatch, capsys):
+    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, train_cfg__max_iters=1).items()]
+    config = str(tiny.CONFIGS / 'quickstart/base.py')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['train.py', config, '--amp', '--resume', '--cfg-options', *options])
+    runpy.run_path(str(TOOLS / 'train.py'), run_name='__main__')
+    assert capsys.readouterr().out == f'trained: {tmp_path}/work_dirs/base/iter_1.pth\n'
+    assert (tmp_path / 'work_dirs/base/iter_1.pth').is_file()
