@@ -7,6 +7,8 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+_REFRESH_SECONDS = 0.1
+
 
 class Pace:
     """How long a step takes, as the mean over the last `window` steps; a pause between steps does not count."""
@@ -52,6 +54,7 @@ class ProgressDisplay:
         self._interval = interval
         self._stages: dict[str, _Stage] = {}
         self._bars: Progress | None = None
+        self._next_refresh = 0.0
 
     def begin(self, name: str, total: int, done: int = 0) -> None:
         """Start showing a stage of `total` steps, `done` of which were done before."""
@@ -62,6 +65,8 @@ class ProgressDisplay:
                 MofNCompleteColumn(),
                 TextColumn('ETA {task.fields[eta]}  {task.fields[note]}'),
                 console=Console(stderr=True),
+                # A thread that refreshes would hold the console's lock when data loader workers are forked.
+                auto_refresh=False,
             )
             self._bars.start()
         task = None
@@ -76,7 +81,11 @@ class ProgressDisplay:
         stage.pace.step()
         eta = stage.pace.remaining(stage.total - stage.done)
         if self._bars is not None:
-            self._bars.update(stage.task, completed=stage.done, eta=eta, note=note)
+            now = time.monotonic()
+            due = now >= self._next_refresh or stage.done == stage.total
+            self._bars.update(stage.task, completed=stage.done, eta=eta, note=note, refresh=due)
+            if due:
+                self._next_refresh = now + _REFRESH_SECONDS
         elif time.monotonic() >= stage.next_line or stage.done == stage.total:
             stage.next_line = time.monotonic() + self._interval
             print(f'{name} {stage.done}/{stage.total}  ETA {eta}  {note}'.rstrip(), file=sys.stderr, flush=True)

@@ -113,7 +113,7 @@ def test_checkpoint_of_other_classes(glyphs, checkpoints, tmp_path):
 
 def test_checkpoint_of_another_number_of_classes(glyphs, checkpoints, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, model__roi_head__bbox_head__num_classes=5)
-    with pytest.raises(CheckpointError, match=r'fc_cls.*\(9, 256\).*\(6, 256\).*num_classes \(8 in the checkpoint\)'):
+    with pytest.raises(CheckpointError, match=r'fc_cls.*\(9, .*\(6, .*num_classes \(8 in the checkpoint\)'):
         run_test(config, checkpoints / 'base.pth')
 
 
