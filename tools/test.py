@@ -6,10 +6,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
 
 from mmengine.dist import is_main_process
+from rich.console import Console
 
 from mmdet.apis import test
-from mmdet.apis.test import figures_table
 from mmdet.engine import add_common_options, config_from_arguments, run_tool
+from mmdet.visualization import comparison_table
 
 
 def parse_args() -> Namespace:
@@ -31,6 +32,9 @@ def parse_args() -> Namespace:
         help='classes with fewer than T training instances take calibrated scores (default: as calibrated)',
     )
     parser.add_argument('--out', metavar='FILE', help='keep the detections, as .pkl or as .json result files')
+    parser.add_argument('--show-dir', metavar='DIR', help='write pictures of the detections there')
+    parser.add_argument('--show', action='store_true', help='show pictures of the detections in a window')
+    parser.add_argument('--wait-time', type=float, default=0, metavar='S', help='seconds for each picture (0: any key)')
     parser.add_argument('--format-only', action='store_true', help='only write result files, in the official format')
     parser.add_argument('--batch-size', type=int, metavar='N', help='images in a batch')
     add_common_options(parser)
@@ -47,13 +51,16 @@ def main() -> None:
         scores=args.scores,
         threshold=args.threshold,
         out=args.out,
+        show_dir=args.show_dir,
+        show=args.show,
+        wait_time=args.wait_time,
         format_only=args.format_only,
         batch_size=args.batch_size,
     )
     if not is_main_process():
         return
     if not args.format_only:
-        print(figures_table(figures))
+        Console().print(comparison_table(figures).to_rich())
     print(f'results: {args.out or Path(cfg.work_dir) / "test"}')
 
 

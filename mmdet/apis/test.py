@@ -32,6 +32,9 @@ def test(
     scores: Sequence[str] | None = None,
     threshold: int | None = None,
     out: str | Path | None = None,
+    show_dir: str | Path | None = None,
+    show: bool = False,
+    wait_time: float = 0.0,
     format_only: bool = False,
     batch_size: int | None = None,
 ) -> Figures:
@@ -47,6 +50,9 @@ def test(
         threshold: T of dual-head inference, in the place of the calibrated checkpoint's own.
         out: where detections are kept: a `.pkl` (see `ResultsPickle`), or a `.json`, by which `x.json` becomes
             `x.bbox.json` and `x.segm.json` in the official evaluators' format (`x.{setting}.bbox.json` of several).
+        show_dir: where pictures of the detections are written, if anywhere.
+        show: show the pictures in a window, each for `wait_time` seconds (0: until a key is pressed).
+        wait_time: see `show`.
         format_only: write result files for an evaluation elsewhere, and compute nothing.
         batch_size: in the place of the config's.
 
@@ -74,7 +80,13 @@ def test(
             {setting: Evaluator(of_setting) for setting, of_setting in metrics.items()},
             [ResultsPickle(out)] if out is not None and Path(out).suffix == '.pkl' else [],
         )
-        runner = _runner(cfg, detector, evaluator)
+        hooks = dict(cfg.get('default_hooks') or {})
+        if show or show_dir is not None:
+            hooks['visualization'] = dict(
+                hooks.get('visualization') or dict(type='DetVisualizationHook'),
+                **dict(draw=True, show=show, wait_time=wait_time, test_out_dir=show_dir and str(show_dir)),
+            )
+        runner = _runner(cfg, detector, evaluator, hooks)
         dataset = runner.test_loop.dataloader.dataset
     _check_classes(runner, detector, dataset.metainfo, contents['meta'].get('dataset_meta', {}), checkpoint)
     frequency = _training_counts(cfg, contents['meta'])
@@ -85,26 +97,6 @@ def test(
     if is_main_process() and not format_only:
         _write(figures, metrics, folder)
     return figures
-
-
-def figures_table(figures: Figures) -> str:
-    """The main figures as a table of text, in per cent: a row for each setting's boxes and masks."""
-    names = ('AP1', 'AP2', 'AP3', 'AP4', 'bAP', 'APr', 'APc', 'APf', 'AP', 'AP50', 'AP75')
-    found = {
-        (setting, *name.rpartition('/')[2].split('_', 1)): figure
-        for setting, of_setting in figures.items()
-        for name, figure in of_setting.items()
-        if '_' in name
-    }
-    columns = [name for name in names if any(key[2] == name for key in found)]
-    rows = [['scores', 'of', *columns]]
-    for setting, kind in dict.fromkeys(key[:2] for key in found):
-        row = [found.get((setting, kind, name), math.nan) for name in columns]
-        rows.append(
-            [setting, kind, *('-' if math.isnan(figure) or figure < 0 else f'{100 * figure:.1f}' for figure in row)]
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return '\n'.join('  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def _metrics(
@@ -129,14 +121,14 @@ def _metrics(
     return metrics
 
 
-def _runner(cfg: Config, detector: nn.Module, evaluator: Evaluator) -> Runner:
+def _runner(cfg: Config, detector: nn.Module, evaluator: Evaluator, hooks: dict) -> Runner:
     return Runner(
         model=detector,
         work_dir=cfg.work_dir,
         test_dataloader=cfg.test_dataloader,
         test_cfg=cfg.get('test_cfg') or {},
         test_evaluator=evaluator,
-        default_hooks=cfg.get('default_hooks'),
+        default_hooks=hooks,
         custom_hooks=cfg.get('custom_hooks'),
         launcher=cfg.get('launcher', 'none'),
         env_cfg=cfg.get('env_cfg', {}),

@@ -7,10 +7,12 @@ from .dist import start_processes
 from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
 from .progress import ProgressDisplay
 from .runner import Runner
+from .visualization_hook import DetVisualizationHook
 
 __all__ = [
     'CheckpointHook',
     'CpuAmpOptimWrapper',
+    'DetVisualizationHook',
     'ProgressBarHook',
     'ProgressDisplay',
     'Runner',
