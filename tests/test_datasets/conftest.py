@@ -1,10 +1,15 @@
 """A small COCO-format data set, written anew for each test, to be spoilt at will."""
 import json
 import logging
+import runpy
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 
 def rectangle(x, y, width, height):
@@ -71,3 +76,16 @@ def warnings_logged(monkeypatch):
     for module in ('coco', 'annotation_cache'):
         monkeypatch.setattr(f'mmdet.datasets.{module}.print_log', record)
     return messages
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Runs a script below tools/ as its command line would: exit status, what it printed, what it complained of."""
+
+    def run(script, *args):
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(TOOLS / script), run_name='__main__')
+        return stopped.value.code, *capsys.readouterr()
+
+    return run

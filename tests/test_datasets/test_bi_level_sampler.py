@@ -3,7 +3,6 @@ import gzip
 import itertools
 import json
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +22,18 @@ def chi_square_is_plausible(observed: np.ndarray, expected: np.ndarray) -> bool:
     return abs(statistic - degrees) < 5 * np.sqrt(2 * degrees)
 
 
-def dataset_of(images_of_class, counts):
-    frequency = ClassFrequency(tuple(map(str, range(len(counts)))), np.array(counts), np.array(counts))
-    return SimpleNamespace(images_of_class=lambda: images_of_class, class_frequency=lambda: frequency)
+class CountedImages:
+    """As much of a data set as the sampler asks."""
+
+    def __init__(self, images_of_class, counts):
+        self.images_of_class = lambda: images_of_class
+        self.frequency = ClassFrequency(tuple(map(str, range(len(counts)))), np.array(counts), np.array(counts))
+
+    def class_frequency(self):
+        return self.frequency
+
+    def __len__(self):
+        return len(np.unique(np.concatenate(self.images_of_class())))
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def test_images_within_a_class_are_uniform():
 def test_speed_on_lvis(lvis_index):
     images_of_class, counts = lvis_index
     start = time.perf_counter()
-    sampler = BiLevelSampler(dataset_of(images_of_class, counts), seed=0)
+    sampler = BiLevelSampler(CountedImages(images_of_class, counts), seed=0)
     draws = list(itertools.islice(sampler, 50_000))
     print(f'set-up and 50,000 draws: {time.perf_counter() - start:.2f} s')
     assert len({draw.number for draw in draws}) == 50_000
@@ -90,7 +98,7 @@ def test_tau_weighs_classes_by_capped_counts(tau):
 @given(world=st.sampled_from([1, 2, 4, 8]), images_per_class=st.sampled_from([1, 2]), seed=st.integers(0, 9))
 @settings(max_examples=20, deadline=None)
 def test_any_number_of_ranks_shares_the_same_stream(world, images_per_class, seed):
-    dataset = dataset_of([np.arange(5), np.arange(5, 9), np.arange(3)], [5, 4, 3])
+    dataset = CountedImages([np.arange(5), np.arange(5, 9), np.arange(3)], [5, 4, 3])
 
     def rank_draws(rank, world_size, count):
         with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +117,7 @@ def test_any_number_of_ranks_shares_the_same_stream(world, images_per_class, see
 
 
 def test_skipping_ahead_continues_the_stream():
-    dataset = dataset_of([np.arange(5), np.arange(5, 9)], [5, 4])
+    dataset = CountedImages([np.arange(5), np.arange(5, 9)], [5, 4])
     whole = list(itertools.islice(BiLevelSampler(dataset, seed=2), 10_000))
     resumed = BiLevelSampler(dataset, seed=2)
     resumed.skip(5_001)
@@ -126,7 +134,7 @@ def test_seeds_differ_and_repeat():
 def test_a_step_that_ranks_cannot_share_is_refused(monkeypatch):
     monkeypatch.setattr(bi_level, 'get_world_size', lambda: 3)
     with pytest.raises(ConfigError, match='classes_per_step'):
-        BiLevelSampler(dataset_of([np.arange(2)], [2]), classes_per_step=16, seed=0)
+        BiLevelSampler(CountedImages([np.arange(2)], [2]), classes_per_step=16, seed=0)
 
 
 def test_no_class_with_an_image_is_refused():
