@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.errors import AnnotationError, ConfigError
@@ -155,7 +156,17 @@ def test_masks_as_bitmaps_or_as_they_are():
     assert np.array_equal(kept.to_bitmaps(), drawn.to_bitmaps()) and drawn.areas[0] == 64
     info['instances'][0]['mask'] = dict(size=[20, 30], counts=b'')
     with pytest.raises(AnnotationError, match='a.png: the image is 31x20, but a mask of it was annotated at 30x20'):
-        build('LoadAnnotations', with_mask=True, poly2mask=False)(info | dict(img_shape=(20, 31)))
+        build('LoadAnnotations', with_mask=True, poly2mask=False)(info | dict(ori_shape=(20, 31)))
+
+
+def test_annotations_loaded_after_resizing_are_for_the_image_as_it_lies():
+    rle = coco_mask.encode(np.asfortranarray(np.ones((37, 53), np.uint8)))
+    instance = dict(bbox=[0, 0, 53, 37], bbox_label=0, ignore_flag=1, mask=rle)
+    resized = build('Resize', scale=(106, 74))(dict(img=results()['img'], img_shape=(37, 53), ori_shape=(37, 53)))
+    resized |= dict(height=37, width=53, instances=[instance])
+    loaded = build('LoadAnnotations', with_mask=True, poly2mask=False)(resized)
+    assert (loaded['gt_masks'].height, loaded['gt_masks'].width) == (37, 53)
+    assert loaded['gt_bboxes'].tolist() == [[0, 0, 53, 37]]
 
 
 def test_mmdetection_keys_are_known_and_others_are_not():

@@ -103,7 +103,8 @@ class LoadAnnotations(BaseTransform):
         return results
 
     def _masks(self, results: dict) -> InstanceMasks:
-        height, width = results.get('img_shape', (results['height'], results['width']))
+        # Annotations are for the image as it lies; testing pipelines load them after resizing.
+        height, width = results.get('ori_shape', (results['height'], results['width']))
         masks = [instance.get('mask', []) for instance in results['instances']]
         for mask in masks:
             if isinstance(mask, dict) and tuple(mask['size']) != (height, width):
