@@ -1,0 +1,99 @@
+"""Figures of several score settings side by side, as the papers print them."""
+import math
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rich.table import Table
+
+KINDS = {'segm': 'mask', 'bbox': 'box'}
+BY_FREQUENCY = ('APr', 'APc', 'APf')
+
+
+class Row(NamedTuple):
+    """One line: what is measured ('mask', 'box'), under which setting, and its figures as text."""
+
+    kind: str
+    setting: str
+    figures: tuple[str, ...]
+
+
+class ComparisonTable(NamedTuple):
+    """Lines of figures in per cent, one decimal; '-' where there is none."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def to_rich(self) -> Table:
+        """For the terminal."""
+        table = Table(header_style='bold', pad_edge=False)
+        table.add_column('')
+        table.add_column('scores')
+        for column in self.columns:
+            table.add_column(column, justify='right')
+        for row, following in zip(self.rows, (*self.rows[1:], None), strict=True):
+            is_last_of_kind = following is None or following.kind != row.kind
+            style = 'bold' if _is_difference(row) else None
+            table.add_row(row.kind, row.setting, *row.figures, style=style, end_section=is_last_of_kind)
+        return table
+
+    def to_markdown(self) -> str:
+        """For a README."""
+        header = ['', 'scores', *self.columns]
+        lines = [header, ['---', '---', *['---:'] * len(self.columns)]]
+        for row in self.rows:
+            cells = [row.setting, *row.figures]
+            lines.append([row.kind, *(f'**{cell}**' for cell in cells)] if _is_difference(row) else [row.kind, *cells])
+        return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+
+
+def comparison_table(
+    results: Mapping[str, Mapping[str, float]], baseline: str = 'base', improved: str = 'dual'
+) -> ComparisonTable:
+    """A line per mask and box and setting, and for each the gain of `improved` over `baseline`.
+
+    Args:
+        results: setting -> the figures a metric's `evaluate` returned, in 0..1, with any prefix.
+        baseline: the setting that differences are taken from.
+        improved: the setting whose difference is shown; there is none where either setting is missing.
+
+    Returns:
+        Columns AP1, AP2, ... (as many as there are bins), bAP, APr, APc, APf, AP, of those that occur.
+    """
+    by_setting = {
+        setting: {name.rpartition('/')[2]: figure for name, figure in figures.items()}
+        for setting, figures in results.items()
+    }
+    names = {name.partition('_')[2] for figures in by_setting.values() for name in figures}
+    bins = sorted(name for name in names if re.fullmatch(r'AP\d', name))
+    columns = tuple(name for name in (*bins, 'bAP', *BY_FREQUENCY, 'AP') if name in names)
+    rows = []
+    for iou_type, kind in KINDS.items():
+        lines = {
+            setting: [figures.get(f'{iou_type}_{column}', math.nan) for column in columns]
+            for setting, figures in by_setting.items()
+            if f'{iou_type}_AP' in figures
+        }
+        rows += [Row(kind, setting, tuple(map(_per_cent, line))) for setting, line in lines.items()]
+        if baseline in lines and improved in lines:
+            pairs = zip(lines[improved], lines[baseline], strict=True)
+            gains = tuple(_gain(new, old) for new, old in pairs)
+            rows.append(Row(kind, f'{improved} − {baseline}', gains))
+    return ComparisonTable(columns, tuple(rows))
+
+
+def _is_known(figure: float) -> bool:
+    """Neither NaN (a bin without classes) nor -1 (the official evaluators' word for it)."""
+    return figure >= 0
+
+
+def _per_cent(figure: float) -> str:
+    return f'{100 * figure:.1f}' if _is_known(figure) else '-'
+
+
+def _gain(new: float, old: float) -> str:
+    return f'{100 * (new - old):+.1f}'.replace('-', '−') if _is_known(new) and _is_known(old) else '-'
+
+
+def _is_difference(row: Row) -> bool:
+    return '−' in row.setting
