@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     variant = parser.add_mutually_exclusive_group()
     variant.add_argument('--smoke', action='store_true', help='only a few iterations, to see that everything runs')
     variant.add_argument('--full', action='store_true', help='the full configuration of configs/glyph_lt')
-    parser.add_argument('--work-dir', type=Path, metavar='DIR', help='for everything else (work_dirs/quickstart/seed_N)')
+    parser.add_argument('--work-dir', type=Path, metavar='DIR', help='for all else (work_dirs/quickstart/seed_N)')
     parser.add_argument('--data-root', type=Path, metavar='DIR', help='where GlyphLT is generated (data/glyph_lt)')
     return parser.parse_args()
 

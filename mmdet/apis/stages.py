@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mmdet
+from mmdet.engine.files import write_atomically
 from mmdet.errors import UserError
-from mmdet.evaluation.results_file import written_whole
 
 RECORD = 'stage.json'
 
@@ -71,8 +71,8 @@ class Stage:
             return {}
 
     def _write_record(self) -> None:
-        with written_whole(self._record_file) as file:
-            json.dump(dict(key=self.key, finished=self.is_finished, seconds=round(self.seconds, 1)), file)
+        record = json.dumps(dict(key=self.key, finished=self.is_finished, seconds=round(self.seconds, 1)))
+        write_atomically(self._record_file, lambda file: file.write(record.encode()))
 
     def _make_room(self, emptied: bool) -> None:
         if not emptied or not self.folder.exists():
