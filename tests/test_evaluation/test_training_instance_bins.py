@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdet.evaluation import average_precision_by_bin, training_instance_bins
@@ -20,6 +20,7 @@ def brute_force(class_ap, instance_count, edges):
     return means, math.fsum(present) / len(present) if present else math.nan
 
 
+@settings(deadline=None)
 @given(
     classes=st.lists(
         st.tuples(st.one_of(st.floats(0, 1), st.just(math.nan)), st.integers(0, 12_000)), min_size=0, max_size=40
