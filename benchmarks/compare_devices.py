@@ -61,15 +61,15 @@ def compare(work_dir: Path, devices: list[str], steps: int) -> list[tuple[str, b
     folders = [work_dir / f'{place}_{device}' for place, device in enumerate(devices)]
     first = folders[0]
     for folder, device in zip(folders, devices, strict=True):
-        run('train', [BASE], folder / 'base', work_dir / 'data', device, train_cfg_max_iters=steps)
+        run('train', [BASE], folder / 'base', work_dir / 'data', device, {'train_cfg.max_iters': steps})
     checkpoint = str(latest_checkpoint(first / 'base'))
     for folder, device in zip(folders, devices, strict=True):
-        options = dict(calibration_max_steps=steps)
-        run('calibrate', [CALIBRATION, checkpoint], folder / 'calibrated', work_dir / 'data', device, **options)
+        options = {'calibration.max_steps': steps}
+        run('calibrate', [CALIBRATION, checkpoint], folder / 'calibrated', work_dir / 'data', device, options)
     calibrated = str(first / 'calibrated/calibrated.pth')
     for folder, device in zip(folders, devices, strict=True):
         outputs = ['--scores', ','.join(SETTINGS), '--out', str(folder / 'detections.pkl')]
-        run('test', [CALIBRATION, calibrated, *outputs], folder / 'calibrated', work_dir / 'data', device)
+        run('test', [CALIBRATION, calibrated, *outputs], folder / 'tested', work_dir / 'data', device, {})
     return [
         compare_losses('training', *(losses(folder / 'base') for folder in folders)),
         compare_losses('calibration', *(losses(folder / 'calibrated') for folder in folders)),
@@ -77,10 +77,9 @@ def compare(work_dir: Path, devices: list[str], steps: int) -> list[tuple[str, b
     ]
 
 
-def run(tool: str, arguments: list[str], work_dir: Path, data: Path, device: str, **options: int) -> None:
+def run(tool: str, arguments: list[str], work_dir: Path, data: Path, device: str, options: dict[str, int]) -> None:
     """Run one of the tools on a device, on the generated data, logging every step."""
-    settings = {name.replace('_', '.', 1): value for name, value in options.items()}
-    settings |= {
+    settings = options | {
         'train_dataloader.dataset.data_root': data,
         'test_dataloader.dataset.data_root': data,
         'test_evaluator.ann_file': data / 'annotations/glyph_lt_val.json',
@@ -94,7 +93,7 @@ def run(tool: str, arguments: list[str], work_dir: Path, data: Path, device: str
     if device == 'cpu':
         environment['CUDA_VISIBLE_DEVICES'] = ''
     print(f'{tool} on {device}', flush=True)
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def losses(work_dir: Path) -> np.ndarray:
