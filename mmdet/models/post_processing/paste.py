@@ -9,6 +9,7 @@ piecewise linear function with its knots at the M cell centres, so the column's 
 that function crosses the threshold. There are M + 1 pieces to look at, however tall the box.
 """
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from .rle import RLE, rle_from_switches, switches_of_columns
 KNOTS_AT_A_TIME = 1 << 16
 # Boxes no wider or taller than this, in pixels, are sampled pixel by pixel.
 THIN = 1e-3
+
+ArrayOrTensor = TypeVar('ArrayOrTensor', np.ndarray, Tensor)
 
 
 def paste_masks(probs: Tensor, boxes: Tensor, image_size: tuple[int, int], threshold: float = 0.5) -> Tensor:
@@ -67,9 +70,10 @@ def paste_masks_to_rle(probs: Tensor, boxes: Tensor, image_size: tuple[int, int]
     probs, boxes = probs.detach().float().cpu(), boxes.detach().float().cpu()
     regions = _regions(boxes, image_size).numpy()
     mask, x = _columns_under(regions)
-
-    column, y, doubtful = _crossings(probs, boxes, mask, x, threshold)
     thin = ((boxes[:, 2:] - boxes[:, :2]).amin(1) <= THIN).numpy()
+
+    with np.errstate(divide='ignore', invalid='ignore'):
+        column, y, doubtful = _crossings(probs.numpy(), boxes.numpy(), mask, x, threshold)
     doubtful |= thin[mask]
 
     certain = ~doubtful[column]
@@ -111,25 +115,23 @@ def _columns_under(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mask, x
 
 
-def _relative(pixel: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Where pixel centres lie between two sides of a box: -1..1, as `grid_sample` counts.
-
-    A box without extent gives infinity and then, as in mmdetection, the middle of the mask.
-    """
-    relative = (pixel.float() + 0.5 - low) / (high - low) * 2 - 1
-    return relative.masked_fill(relative.isinf(), 0)
-
-
 def _sample(prob: Tensor, box: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """(h, w) float32: the probabilities (M, M) of a box (4,) at the pixels in rows (h,) x columns (w,)."""
     x = _relative(columns, box[0], box[2])
     y = _relative(rows, box[1], box[3])
     grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+    # In a box without extent a pixel samples, as in mmdetection, the middle of the mask.
+    grid = grid.masked_fill(grid.isinf(), 0)
     return F.grid_sample(prob.float()[None, None], grid[None], align_corners=False)[0, 0]
 
 
+def _relative(pixel: ArrayOrTensor, low: ArrayOrTensor, high: ArrayOrTensor) -> ArrayOrTensor:
+    """Where pixel centres lie between two sides (float32) of a box: -1..1, as `grid_sample` counts."""
+    return (pixel + 0.5 - low) / (high - low) * 2 - 1
+
+
 def _crossings(
-    probs: Tensor, boxes: Tensor, mask: np.ndarray, x: np.ndarray, threshold: float
+    probs: np.ndarray, boxes: np.ndarray, mask: np.ndarray, x: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the sample crosses the threshold on its way down each of n image columns.
 
@@ -175,7 +177,7 @@ def _crossings(
 
     column, knot = np.concatenate(columns), np.concatenate(knots)
     start, end = np.concatenate(starts, dtype=np.float64), np.concatenate(ends, dtype=np.float64)
-    top, bottom = boxes[:, [1, 3]].double().numpy().T
+    top, bottom = boxes[:, [1, 3]].T.astype(np.float64)
     pixels_per_cell = ((bottom - top) / size)[mask[column]]
     # Knot 0 is the zero above the mask, half a cell above its upper edge.
     cell = knot - 0.5 + (threshold - start) / (end - start)
@@ -191,7 +193,7 @@ def _crossings(
 
 
 def _profiles(
-    probs: Tensor, boxes: Tensor, mask: np.ndarray, x: np.ndarray
+    probs: np.ndarray, boxes: np.ndarray, mask: np.ndarray, x: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The samples down image columns at their knots: the M cell centres and the zeros before and after.
 
@@ -202,15 +204,14 @@ def _profiles(
         much the sample changes from the cell left of the column to the cell right of it.
     """
     size = probs.shape[-1]
-    owner = torch.from_numpy(mask)
-    cell = (_relative(torch.from_numpy(x), boxes[owner, 0], boxes[owner, 2]) + 1) * (size / 2) - 0.5
-    cell = cell.numpy()
+    left_side, right_side = boxes[:, 0], boxes[:, 2]
+    cell = (_relative(x.astype(np.float32), left_side[mask], right_side[mask]) + 1) * (size / 2) - 0.5
     index = np.flatnonzero((cell >= -1) & (cell < size))
     left = np.floor(cell[index])
     fraction = (cell[index] - left)[:, None]
 
     # A row holds one column of a mask's cells between its two zeros; a mask is M + 2 rows.
-    rows = F.pad(probs.transpose(1, 2), (1, 1, 1, 1)).reshape(-1, size + 2).numpy()
+    rows = np.pad(probs.transpose(0, 2, 1), [(0, 0), (1, 1), (1, 1)]).reshape(-1, size + 2)
     left_row = mask[index] * (size + 2) + left.astype(np.int64) + 1
     at_a_time = max(1, KNOTS_AT_A_TIME // (size + 2))
     for start in range(0, len(index), at_a_time):

@@ -55,6 +55,16 @@ def test_soft_nms_equals_the_algorithm_class_by_class(method, first_look, monkey
     np.testing.assert_allclose(found.numpy(), [pair[0] for pair in expected], rtol=1e-5)
 
 
+def test_a_decayed_box_does_not_pass_a_candidate_not_yet_looked_at(monkeypatch):
+    monkeypatch.setattr(bbox_nms, 'FIRST_LOOK', 1)
+    crowd = torch.tensor([[0.0, 0.0, 10.0, 10.0]]) + torch.arange(7.0)[:, None] / 10
+    boxes = torch.cat([crowd, torch.tensor([[50.0, 50.0, 60.0, 60.0]])])
+    scores = torch.tensor([0.9, 0.89, 0.88, 0.87, 0.86, 0.85, 0.84, 0.5])[:, None]
+    _, found, _, roi_index = multiclass_nms(boxes, scores, 0.0, dict(type='soft_nms'), 2)
+    assert roi_index.tolist() == [0, 7]
+    assert found.tolist() == pytest.approx([0.9, 0.5])
+
+
 def test_the_same_box_twice_without_area_is_no_overlap():
     boxes = torch.zeros(2, 4)
     scores = torch.tensor([[0.9], [0.8]])
