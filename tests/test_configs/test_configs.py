@@ -1,5 +1,6 @@
 """Every config: reads, names components and keys that exist, builds, and says what the papers say."""
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,18 @@ def test_lvis_configs_agree_with_the_data_set(load, version, num_classes):
         assert loader.dataset.type == {'0.5': 'LVISV05Dataset', '1': 'LVISV1Dataset'}[version]
         assert f'v{version}' in loader.dataset.ann_file
     assert config.val_evaluator.ann_file == f'data/LVIS/lvis_v{version}_val.json.zip' == config.test_evaluator.ann_file
+
+
+def test_configs_of_the_documents_load(tmp_path):
+    document = (CONFIGS.parent / 'docs/calibration.md').read_text()
+    base, calibration = re.findall(r'```python\n(_base_.*?)```', document, re.DOTALL)
+    (tmp_path / 'base.py').write_text(base.replace("'../", f"'{CONFIGS}/"))
+    (tmp_path / 'simcal.py').write_text(calibration.replace("'../", f"'{CONFIGS}/"))
+    config = load_config(tmp_path / 'simcal.py')
+    assert config.model.roi_head.bbox_head.num_classes == config.model.roi_head.mask_head.num_classes == 37
+    for split in ('val', 'test'):
+        loader, evaluator = config[f'{split}_dataloader'], config[f'{split}_evaluator']
+        assert loader.dataset.type == 'CocoDataset'
+        assert loader.dataset.data_root + loader.dataset.ann_file == evaluator.ann_file == 'mydata/val_lvis.json'
+    assert config.train_dataloader.dataset.ann_file == 'train_lvis.json'
+    assert config.calibration.calibrator.head == '3fc_ft'
