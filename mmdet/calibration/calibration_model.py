@@ -38,6 +38,9 @@ class CalibrationModel(BaseModel):
         """The part that learns."""
         return self.detector.roi_head.calibrator
 
+    def init_weights(self) -> None:
+        """Leave everything as it is: the runner calls this before training, and the detector is trained already."""
+
     def train(self, mode: bool = True) -> 'CalibrationModel':
         """Set the calibrator's mode; the detector around it stays in eval mode."""
         super().train(mode)

@@ -35,7 +35,7 @@ model = dict(
         type='StandardRoIHead',
         bbox_roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=strides,
             finest_scale=28),
@@ -52,7 +52,7 @@ model = dict(
             loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
         mask_roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=2),
+            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=strides,
             finest_scale=28),
@@ -60,7 +60,7 @@ model = dict(
             type='FCNMaskHead',
             num_convs=2,
             in_channels=channels,
-            conv_out_channels=channels,
+            conv_out_channels=32,
             num_classes=60,
             class_agnostic=True,
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
@@ -96,4 +96,4 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms_pre=400, max_per_img=200, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
         rcnn=dict(
-            score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300, mask_thr_binary=0.5)))
+            score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5)))

@@ -118,7 +118,12 @@ class BiLevelSampler(Sampler):
             cap,
             sync_random_seed() if seed is None else seed,
         )
+        self.num_images = len(dataset)
         self.num_skipped = 0
+
+    def __len__(self) -> int:
+        """This rank's draws for as many images as the data set has: what mmengine takes for an epoch."""
+        return max(self.num_images // self.world_size, 1)
 
     def skip(self, num_draws: int) -> None:
         """Continue the stream `num_draws` of this rank's draws further on, as a resumed run does."""
