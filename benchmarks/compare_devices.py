@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS = 60
 # Largest relative difference of a loss. Devices add in different orders, and every step feeds the difference back.
 FIRST_LOSS_TOLERANCE = 1e-4
-LOSSES_COMPARED, LOSS_TOLERANCE = 10, 0.02
+LOSSES_COMPARED, LOSS_TOLERANCE = 5, 0.02
 # Share of either device's detections that the other must have too: same image, class and place, nearly the same score.
 MATCHED = 0.99
 SAME_IOU, SAME_SCORE = 0.99, 1e-3
