@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine import Config, DictAction
+from mmengine.logging import MMLogger
 
 from mmdet.errors import UserError, one_line
 
 from .config import check_installation, load_config
 from .dist import LAUNCHERS, end_processes
+from .terminal import quieten
 
 
 class CfgOptions(DictAction):
@@ -65,6 +67,7 @@ def run_tool(main: Callable[[], None]) -> None:
     """Run a tool; a mistake of the user ends it with one line on stderr and exit status 2."""
     try:
         check_installation()
+        quieten(MMLogger.get_current_instance())
         main()
     except UserError as error:
         print(f'error: {one_line(error)}', file=sys.stderr)

@@ -137,10 +137,17 @@ def config_errors(config: Config) -> Iterator[None]:
 
 def _override(config: Config, cfg_options: Mapping[str, Any]) -> None:
     for key, value in cfg_options.items():
-        try:
-            config.merge_from_dict({key: value})
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ConfigError(f'--cfg-options {key}={value}: {_flat(error)}') from error
+        place: Any = config
+        above: list[str] = []
+        for part in key.split('.'):
+            here = '.'.join(above)
+            if isinstance(place, list) and not (part.isdigit() and int(part) < len(place)):
+                raise ConfigError(f'--cfg-options {key}: `{here}` is a list of {len(place)}, which has no `{part}`')
+            if not isinstance(place, (Mapping, Config, list)):
+                raise ConfigError(f'--cfg-options {key}: `{here}` is {place!r} in the config and has no keys')
+            place = place[int(part)] if isinstance(place, list) else place.get(part, {})
+            above.append(part)
+        config.merge_from_dict({key: value})
 
 
 def _reading_error(path: Path, error: Exception) -> ConfigError:

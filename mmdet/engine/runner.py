@@ -1,6 +1,5 @@
 """The runner: mmengine's, with checkpoints of our own, exact resumption and a quiet terminal."""
-import logging
-import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -20,6 +19,7 @@ from mmdet.structures import ClassFrequency
 
 from . import checkpoint as files
 from .hooks import ProgressBarHook
+from .terminal import quieten
 
 
 class Runner(runner.Runner):
@@ -51,12 +51,7 @@ class Runner(runner.Runner):
 
     def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs) -> MMLogger:
         """Everything goes to the log file, to the terminal only warnings (everything where `log_level='DEBUG'`)."""
-        logger = super().build_logger(log_level, log_file, **kwargs)
-        on_terminal = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
-        for handler in on_terminal:
-            level = handler.level if handler.level in (logging.DEBUG, logging.ERROR) else logging.WARNING
-            logger.handlers[logger.handlers.index(handler)] = _TerminalHandler(level)
-        return logger
+        return quieten(super().build_logger(log_level, log_file, **kwargs))
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """mmengine's default hooks, each iteration's seeding and the progress bar."""
@@ -90,7 +85,10 @@ class Runner(runner.Runner):
             return super().wrap_model(model_wrapper_cfg, model)
         settings = dict(broadcast_buffers=False, find_unused_parameters=self.cfg.get('find_unused_parameters', False))
         settings.update({key: value for key, value in (model_wrapper_cfg or {}).items() if key != 'type'})
-        return MMDistributedDataParallel(model, device_ids=None, **settings)
+        with warnings.catch_warnings():
+            # torch 2.14 announces another name for `broadcast_buffers`, which torch 2.6 does not know.
+            warnings.simplefilter('ignore', FutureWarning)
+            return MMDistributedDataParallel(model, device_ids=None, **settings)
 
     def train(self) -> nn.Module:
         """Train from the start or from where a checkpoint stopped; returns the model."""
@@ -304,18 +302,6 @@ class _WrittenOnce(Config):
 def _builder_of(built: Any) -> Callable[..., Any]:
     """A `type` for a config whose component is built already; functions are not copied in deep copies."""
     return lambda **_: built
-
-
-class _TerminalHandler(logging.StreamHandler):
-    """Writes to whatever stderr is at the time, so that a progress bar can keep messages off its line."""
-
-    def __init__(self, level: int):
-        logging.Handler.__init__(self, level)
-        self.setFormatter(logging.Formatter('%(levelname)s: %(message)s'))
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
 
 
 def class_frequency(dataset: Any) -> ClassFrequency | None:

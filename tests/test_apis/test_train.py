@@ -1,6 +1,5 @@
 """Training through the API and the tool, in one process and in two."""
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,17 +40,6 @@ def test_bfloat16_on_a_cpu(glyphs, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1)
     config.optim_wrapper = mixed_precision(config.optim_wrapper)
     assert train(config).iter == 1
-
-
-def test_two_processes(glyphs, tmp_path, free_port):
-    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, train_cfg__max_iters=1).items()]
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
-    command += [str(TOOLS / 'train.py'), str(tiny.CONFIGS / 'quickstart/base.py'), '--work-dir', str(tmp_path)]
-    command += ['--launcher', 'pytorch', '--seed', '5', '--cfg-options', *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f'trained: {tmp_path / "iter_1.pth"}\n'
-    assert read_checkpoint(tmp_path / 'iter_1.pth')['meta']['seed'] == 5
 
 
 def test_learning_rate_scaling_needs_a_base(glyphs, tmp_path):

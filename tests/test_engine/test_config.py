@@ -1,9 +1,11 @@
 """Configs: what a user can get wrong in one, and the line that says so."""
 import importlib.metadata
+import logging
 from argparse import ArgumentParser
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from mmdet.engine import Runner, add_common_options, config_errors, load_config, require_keys, run_tool
@@ -101,7 +103,15 @@ def test_missing_key_with_what_might_be_it():
 
 def test_option_into_a_list_that_is_too_short(tmp_path):
     path = write(tmp_path / 'config.py', 'pipeline = [dict(type="Flip")]')
-    assert message_of(path, {'pipeline.3.type': 'Pad'}).startswith('--cfg-options pipeline.3.type=Pad: ')
+    message = '--cfg-options pipeline.3.type: `pipeline` is a list of 1, which has no `3`'
+    assert message_of(path, {'pipeline.3.type': 'Pad'}) == message
+
+
+def test_option_below_a_value(tmp_path):
+    path = write(tmp_path / 'config.py', 'model = dict(backbone=dict(depth=50), neck=None)')
+    assert message_of(path, {'model.neck.type': 'FPN'}).endswith('`model.neck` is None in the config and has no keys')
+    config = load_config(path, {'model.roi_head.bbox_head.num_classes': 3, 'model.backbone.depth': 18})
+    assert (config.model.roi_head.bbox_head.num_classes, config.model.backbone.depth) == (3, 18)
 
 
 def built(tmp_path, **changes):
@@ -205,6 +215,12 @@ def test_tools_end_with_one_line_and_status_2(capsys):
         run_tool(main)
     assert end.value.code == 2
     assert capsys.readouterr().err == 'error: a.py: wrong\n'
+
+
+def test_tools_warn_in_one_line(capsys):
+    run_tool(lambda: print_log('a.json: 3 boxes left out', logger='current', level=logging.WARNING))
+    run_tool(lambda: print_log('a.json: read', logger='current'))
+    assert capsys.readouterr() == ('', 'WARNING: a.json: 3 boxes left out\n')
 
 
 def test_tools_can_be_interrupted(capsys):

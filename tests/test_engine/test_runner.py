@@ -1,4 +1,5 @@
 """The runner: exact resumption, what checkpoints hold, data parallelism on CPUs, progress."""
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,15 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path, by_epoch):
 
 
 def test_two_processes_resume_exactly(tmp_path, free_port):
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
-    subprocess.run([*command, toy.__file__, str(tmp_path)], check=True, capture_output=True, timeout=120)
+    common = dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port))
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, toy.__file__, str(tmp_path)],
+            env=os.environ | common | dict(RANK=str(rank), LOCAL_RANK=str(rank)),
+        )
+        for rank in range(2)
+    ]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     assert same_weights(tmp_path / 'straight', tmp_path / 'stopped')
     train(tmp_path / 'alone', 5, batch_size=8)
     assert not same_weights(tmp_path / 'straight', tmp_path / 'alone')
