@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.evaluator import Evaluator
 from torch import nn
 
@@ -96,6 +96,7 @@ def test(
     figures = _by_setting(runner.test(), settings)
     if is_main_process() and not format_only:
         _write(figures, metrics, folder)
+    barrier()
     return figures
 
 

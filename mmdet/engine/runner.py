@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine import Config, runner
 from mmengine.device import get_device
+from mmengine.dist import barrier
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import nn
@@ -97,9 +98,11 @@ class Runner(runner.Runner):
             self._resumed = files.read_checkpoint(self._resumed_from)
             self._take_over_seed(self._resumed['meta'].get('seed'))
         try:
-            return super().train()
+            model = super().train()
         finally:
             self._close_display()
+        barrier()  # the first process may still be writing the last checkpoint
+        return model
 
     def val(self) -> dict:
         """Validate; returns the metrics."""
