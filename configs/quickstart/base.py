@@ -1,7 +1,7 @@
 # `make quickstart`: the detector of configs/glyph_lt on a schedule of a quarter of an hour.
 _base_ = '../glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py'
 
-max_iters = 1000
+max_iters = 2200
 warmup = 100
 
 train_cfg = dict(max_iters=max_iters)

@@ -1,4 +1,5 @@
-# Training from scratch, in iterations: warm-up, then a cosine to zero.
+# Training from scratch in a few epochs, in iterations: warm-up, then a cosine to zero. Without ImageNet weights to start
+# from, AdamW takes the place of the paper's SGD.
 max_iters = 2800
 warmup = 100
 
@@ -8,7 +9,7 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001),
+    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
     clip_grad=dict(max_norm=35, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),

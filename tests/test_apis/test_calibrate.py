@@ -1,0 +1,108 @@
+"""Calibration from a checkpoint to a checkpoint."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmdet import apis
+from mmdet.engine import read_checkpoint, save_checkpoint
+from mmdet.errors import CheckpointError, ConfigError
+from mmdet.registry import DATASETS
+
+from . import tiny
+
+TOOL = Path(__file__).resolve().parents[2] / 'tools/calibrate.py'
+
+
+def config_for(glyphs, work_dir, **changes):
+    config = tiny.tiny_config(glyphs, work_dir, 'quickstart/calibrate.py', **changes)
+    config.randomness = dict(seed=3)
+    return config
+
+
+def split_state(path) -> tuple[dict, dict]:
+    """A calibrated checkpoint's base and calibrator parameters."""
+    state = read_checkpoint(path)['state_dict']
+    calibrator = {name: value for name, value in state.items() if name.startswith('roi_head.calibrator.')}
+    return {name: value for name, value in state.items() if name not in calibrator}, calibrator
+
+
+def assert_equal_states(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize('head', ['2fc_rand', '3fc_rand', '3fc_ft'])
+def test_the_base_stays_bit_identical_and_the_calibrator_learns(glyphs, checkpoints, tmp_path, head):
+    result = apis.calibrate(config_for(glyphs, tmp_path, calibration__calibrator__head=head), checkpoints / 'base.pth')
+    assert result == tmp_path / 'calibrated.pth'
+    base, calibrator = split_state(result)
+    trained = read_checkpoint(checkpoints / 'base.pth')['state_dict']
+    assert any(name.endswith('running_mean') for name in base)
+    assert_equal_states(base, dict(trained))
+    if head == '3fc_ft':
+        weight = calibrator['roi_head.calibrator.heads.0.path.fc_cls.weight']
+        assert not torch.equal(weight, trained['roi_head.bbox_head.fc_cls.weight'])
+
+
+def test_the_checkpoint_needs_no_training_annotations(glyphs, checkpoints, tmp_path):
+    config = config_for(glyphs, tmp_path)
+    result = apis.calibrate(config, checkpoints / 'base.pth')
+    meta = read_checkpoint(result)['meta']
+    frequency = DATASETS.build(config.train_dataloader.dataset).class_frequency()
+    assert meta['class_frequency'] == frequency.to_dict()
+    assert meta['calibrator']['type'] == 'SimCal'
+    config.train_dataloader.dataset.ann_file = 'annotations/gone.json'
+    figures = apis.test(config, result, scores=['base', 'calibrated', 'dual', 'average'])
+    assert list(figures) == ['base', 'calibrated', 'dual', 'average']
+    assert all('lvis/segm_AP1' in of_setting for of_setting in figures.values())
+
+
+def test_a_resumed_calibration_is_the_uninterrupted_one(glyphs, checkpoints, tmp_path):
+    base = checkpoints / 'base.pth'
+    straight = apis.calibrate(config_for(glyphs, tmp_path / 'straight', calibration__max_steps=4), base)
+    apis.calibrate(config_for(glyphs, tmp_path / 'resumed', calibration__max_steps=2), base)
+    config = config_for(glyphs, tmp_path / 'resumed', calibration__max_steps=4)
+    config.resume = 'auto'
+    resumed = apis.calibrate(config, base)
+    assert_equal_states(split_state(resumed)[1], split_state(straight)[1])
+
+
+def test_two_processes_calibrate_as_one_does(glyphs, checkpoints, tmp_path, free_port):
+    changes = dict(calibration__sampler__classes_per_step=4, calibration__max_steps=3)
+    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, **changes).items()]
+    arguments = [
+        str(TOOL), str(tiny.CONFIGS / 'quickstart/calibrate.py'), str(checkpoints / 'base.pth'), '--seed', '3',
+        '--work-dir', str(tmp_path / 'two'), '--launcher', 'pytorch', '--cfg-options', *options,
+    ]  # fmt: skip
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    alone = apis.calibrate(config_for(glyphs, tmp_path / 'one', **changes), checkpoints / 'base.pth')
+    ours, theirs = split_state(alone)[1], split_state(tmp_path / 'two/calibrated.pth')[1]
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_config_without_a_calibration_is_refused(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path)
+    config.pop('calibration')
+    with pytest.raises(ConfigError, match='calibration'):
+        apis.calibrate(config, checkpoints / 'base.pth')
+
+
+def test_a_checkpoint_of_other_classes_is_refused(glyphs, checkpoints, tmp_path):
+    foreign = read_checkpoint(checkpoints / 'base.pth')
+    foreign['meta']['dataset_meta']['classes'] = ['unicorn', *foreign['meta']['dataset_meta']['classes'][1:]]
+    save_checkpoint(foreign, tmp_path / 'foreign.pth')
+    with pytest.raises(CheckpointError, match="foreign.pth: .*class 0 is 'unicorn'") as error:
+        apis.calibrate(config_for(glyphs, tmp_path), tmp_path / 'foreign.pth')
+    assert '\n' not in str(error.value)
+
+
+def test_a_negative_threshold_is_refused(glyphs, checkpoints, tmp_path):
+    with pytest.raises(ConfigError, match='threshold=-1'):
+        apis.calibrate(config_for(glyphs, tmp_path, calibration__calibrator__threshold=-1), checkpoints / 'base.pth')
