@@ -32,7 +32,8 @@ class TwoStageDetector(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        # Built here, because mmengine would look it up in the default scope, which need not be ours.
+        super().__init__(MODELS.build(data_preprocessor or dict(type='DetDataPreprocessor')), init_cfg)
         train_cfg, test_cfg = ConfigDict(train_cfg or {}), ConfigDict(test_cfg or {})
         self.proposal_cfg = train_cfg.get('rpn_proposal', test_cfg.get('rpn'))
         self.backbone = MODELS.build(backbone)
