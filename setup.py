@@ -29,7 +29,7 @@ setup(
         'rich>=13',
     ],
     extras_require={
-        'dev': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6'],
+        'dev': ['pytest>=8', 'hypothesis>=6.120', 'ruff>=0.6'],
         'timm': ['timm>=1.0'],
         'tensorboard': ['tensorboard>=2.16'],
     },

@@ -53,7 +53,7 @@ def quickstart(
     calibrated = calibrating.folder / RESULT
 
     work = {
-        generating: lambda: console.print(generate_glyph_lt(data, **base.generation), highlight=False),
+        generating: lambda: console.print(generate_glyph_lt(data, **base.generation), highlight=False, soft_wrap=True),
         training: lambda: train(_resumed(base)),
         calibrating: lambda: calibrate(_resumed(calibration), latest_checkpoint(training.folder)),
         testing: lambda: test(calibration, calibrated, scores=SETTINGS),
