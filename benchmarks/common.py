@@ -36,8 +36,8 @@ def paired(
 def added_megabytes(make_inputs: Callable[[], Sequence[Any]], run: Callable[..., Any]) -> float:
     """By how much one `run(*make_inputs())` raises the peak memory (`ru_maxrss`) of a fresh process.
 
-    Both are functions of a module, or `functools.partial` of such. The process has made the inputs before it counts. It
-    inherits the peak of the one that starts it: call this before anything large has run there.
+    Both are functions of a module, or `functools.partial` of such. The peak is set back (Linux) when the inputs are made.
+    A process inherits the peak of the one that starts it: call this before anything large has run there.
     """
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as process:
         return process.submit(_added_here, make_inputs, run).result()
@@ -73,6 +73,7 @@ def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 def _added_here(make_inputs: Callable[[], Sequence[Any]], run: Callable[..., Any]) -> float:
     inputs = make_inputs()
+    Path('/proc/self/clear_refs').write_text('5')
     before = _peak_megabytes()
     run(*inputs)
     return _peak_megabytes() - before

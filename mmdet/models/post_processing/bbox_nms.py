@@ -104,8 +104,7 @@ def top_candidates(scores: Tensor, score_thr: float, k: int) -> tuple[Tensor, Te
 
     # The last cell of a row is read as the row's last `width` columns; those of the cell before it do not count twice.
     first_column = np.minimum(cell * width, scores.shape[1] - width)
-    windows = scores.unfold(1, width, 1)
-    values = windows[_to(row, scores), _to(first_column, scores)].cpu().numpy()
+    values = _windows(scores, row, first_column, width)
     eligible = values >= at_least
     eligible &= np.arange(width) >= (cell * width - first_column)[:, None]
 
@@ -122,6 +121,18 @@ def _cell_maxima(scores: Tensor, width: int) -> Tensor:
     if in_whole_cells == scores.shape[1]:
         return maxima
     return torch.cat([maxima, scores[:, in_whole_cells:].amax(1, keepdim=True)], dim=1)
+
+
+def _windows(scores: Tensor, row: np.ndarray, first_column: np.ndarray, width: int) -> np.ndarray:
+    """(n, width): of each row given, the scores from its first column on."""
+    if not len(row):
+        return scores.new_zeros(0, width).cpu().numpy()
+    if scores.stride(1) != 1:
+        scores = scores.contiguous()
+    # Selecting rows, here of the matrix of all windows, is several times faster than indexing by row and column.
+    row_stride = scores.stride(0)
+    line = scores.as_strided(((len(scores) - 1) * row_stride + scores.shape[1],), (1,))
+    return line.unfold(0, width, 1).index_select(0, _to(row * row_stride + first_column, scores)).cpu().numpy()
 
 
 def _lookup(boxes: Tensor, num_classes: int) -> BoxesOf:
