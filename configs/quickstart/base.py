@@ -1,7 +1,7 @@
-# `make quickstart`: the detector of configs/glyph_lt on a schedule of a quarter of an hour.
+# `make quickstart`: the detector of configs/glyph_lt on a shorter schedule.
 _base_ = '../glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py'
 
-max_iters = 2200
+max_iters = 1200
 warmup = 100
 
 train_cfg = dict(max_iters=max_iters)

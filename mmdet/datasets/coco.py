@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
-from mmdet.errors import AnnotationError
+from mmdet.errors import AnnotationError, ConfigError
 from mmdet.registry import DATASETS
 from mmdet.structures import ClassFrequency
 from mmdet.utils.seeding import keyed_generator
@@ -170,7 +170,8 @@ class CocoDataset(Dataset):
                 objects = np.bincount(self.image_of_instance[self.is_object], minlength=len(keep))
                 keep &= objects > 0
             if filter_cfg:
-                raise TypeError(f'unexpected filter_cfg key {next(iter(filter_cfg))!r}')
+                unknown = next(iter(filter_cfg))
+                raise ConfigError(f'filter_cfg.{unknown}: not known; the keys are filter_empty_gt and min_size')
         self.images = np.flatnonzero(keep)
         if indices is not None:
             self.images = self.images[:indices] if isinstance(indices, int) else self.images[np.asarray(indices)]
