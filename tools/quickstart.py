@@ -26,7 +26,10 @@ def parse_args() -> argparse.Namespace:
     variant.add_argument('--full', action='store_true', help='the full configuration of configs/glyph_lt')
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='for all else (work_dirs/quickstart/seed_N)')
     parser.add_argument('--data-root', type=Path, metavar='DIR', help='where GlyphLT is generated (data/glyph_lt)')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 0 <= args.seed < 2**32:
+        parser.error(f'--seed {args.seed}: choose one from 0 to 4294967295')
+    return args
 
 
 def main() -> None:

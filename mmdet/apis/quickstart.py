@@ -58,9 +58,13 @@ def quickstart(
         calibrating: lambda: calibrate(_resumed(calibration), latest_checkpoint(training.folder)),
         testing: lambda: test(calibration, calibrated, scores=SETTINGS),
     }
-    for number, stage in enumerate(work, start=1):
-        _announce(stage, f'{number}/{len(work)}', console)
-        stage.run(work[stage])
+    try:
+        for number, stage in enumerate(work, start=1):
+            _announce(stage, f'{number}/{len(work)}', console)
+            stage.run(work[stage])
+    except KeyboardInterrupt:
+        console.print('stopped; the same command goes on from here')
+        raise
     return report(calibration, calibrated, list(work), SETTINGS, work_dir, console)
 
 
