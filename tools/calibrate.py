@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, w
 from mmengine.dist import is_main_process
 
 from mmdet.apis import calibrate
-from mmdet.engine import add_common_options, config_from_arguments, mixed_precision, run_tool
+from mmdet.engine import add_common_options, add_training_options, config_from_arguments, mixed_precision, run_tool
 
 
 def parse_args() -> Namespace:
@@ -19,15 +19,7 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('config', metavar='CONFIG', help='config file with a `calibration`, e.g. of configs/simcal')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='the trained detector')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='continue a calibration: from the given checkpoint, or from the last one in the work dir',
-    )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on a CPU')
-    parser.add_argument('--seed', type=int, help="in the place of the config's randomness.seed")
+    add_training_options(parser)
     add_common_options(parser)
     return parser.parse_args()
 
@@ -36,8 +28,6 @@ def main() -> None:
     """Calibrate and say where the result lies."""
     args = parse_args()
     cfg = config_from_arguments(args)
-    if args.resume is not None:
-        cfg.resume = args.resume
     if args.amp and 'calibration' in cfg:
         cfg.calibration.optim_wrapper = mixed_precision(cfg.calibration.optim_wrapper)
     result = calibrate(cfg, args.checkpoint)

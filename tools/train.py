@@ -7,23 +7,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, w
 
 from mmdet.apis import train
 from mmdet.apis.train import scale_learning_rate
-from mmdet.engine import add_common_options, config_from_arguments, latest_checkpoint, mixed_precision, run_tool
+from mmdet.engine import (
+    add_common_options,
+    add_training_options,
+    config_from_arguments,
+    latest_checkpoint,
+    mixed_precision,
+    run_tool,
+)
 
 
 def parse_args() -> Namespace:
     """The command line."""
     parser = ArgumentParser(description='Train the detector a config describes.')
     parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='continue a run: from the given checkpoint, or from the last one in the work dir (from the start if none)',
-    )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on a CPU')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
-    parser.add_argument('--seed', type=int, help="in the place of the config's randomness.seed")
+    add_training_options(parser)
     add_common_options(parser)
     return parser.parse_args()
 
@@ -32,8 +31,6 @@ def main() -> None:
     """Train and say where the result lies."""
     args = parse_args()
     cfg = config_from_arguments(args)
-    if args.resume is not None:
-        cfg.resume = args.resume
     if args.amp:
         cfg.optim_wrapper = mixed_precision(cfg.optim_wrapper)
     if args.auto_scale_lr:

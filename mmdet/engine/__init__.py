@@ -1,7 +1,7 @@
 """Configs, checkpoints, processes and the runner."""
 from .amp import CpuAmpOptimWrapper, mixed_precision
 from .checkpoint import latest_checkpoint, load_matching_weights, load_weights, read_checkpoint, save_checkpoint
-from .command_line import add_common_options, config_from_arguments, run_tool
+from .command_line import add_common_options, add_training_options, config_from_arguments, run_tool
 from .config import check_keys, config_errors, load_config, require_keys
 from .dist import start_processes
 from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
@@ -18,6 +18,7 @@ __all__ = [
     'Runner',
     'SeedEachIterationHook',
     'add_common_options',
+    'add_training_options',
     'check_keys',
     'config_from_arguments',
     'config_errors',

@@ -42,11 +42,32 @@ def add_common_options(parser: ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
 
 
+def add_training_options(parser: ArgumentParser) -> None:
+    """Add `--resume`, `--amp` and `--seed`."""
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue a run: from the given checkpoint, or from the last one in the work dir (from the start if none)',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on a CPU')
+    parser.add_argument('--seed', type=seed, help="in the place of the config's randomness.seed")
+
+
+def seed(text: str) -> int:
+    """A seed numpy and torch both take: 0 to 4294967295."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise ValueError
+    return number
+
+
 def config_from_arguments(args: Namespace) -> Config:
     """The config a command line names, changed as its options say.
 
     Args:
-        args: with `config`, what `add_common_options` adds, and `seed` where the tool has it.
+        args: with `config`, what `add_common_options` adds, and where the tool trains what `add_training_options` adds.
 
     Raises:
         ConfigError: see `load_config`.
@@ -58,6 +79,8 @@ def config_from_arguments(args: Namespace) -> Config:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if getattr(args, 'seed', None) is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+    if getattr(args, 'resume', None) is not None:
+        cfg.resume = args.resume
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return cfg
