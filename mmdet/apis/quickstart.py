@@ -1,12 +1,15 @@
 """The whole road on GlyphLT: generate, train, calibrate, test, report; what is finished is kept."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine import Config
 from rich.console import Console
 
 from mmdet.datasets.generation import generate_glyph_lt
 from mmdet.engine import latest_checkpoint, load_config
+from mmdet.engine.progress import ProgressDisplay
 
 from .calibrate import RESULT, calibrate
 from .quickstart_report import report
@@ -53,7 +56,7 @@ def quickstart(
     calibrated = calibrating.folder / RESULT
 
     work = {
-        generating: lambda: console.print(generate_glyph_lt(data, **base.generation), highlight=False, soft_wrap=True),
+        generating: lambda: console.print(_generate(data, base.generation), highlight=False, soft_wrap=True),
         training: lambda: train(_resumed(base)),
         calibrating: lambda: calibrate(_resumed(calibration), latest_checkpoint(training.folder)),
         testing: lambda: test(calibration, calibrated, scores=SETTINGS),
@@ -66,6 +69,16 @@ def quickstart(
         console.print('stopped; the same command goes on from here')
         raise
     return report(calibration, calibrated, list(work), SETTINGS, work_dir, console)
+
+
+def _generate(data: Path, generation: Mapping[str, Any]) -> str:
+    """Make the data set with a progress bar; returns its summary."""
+    display = ProgressDisplay()
+    display.begin('generate', generation['train_images'] + generation['val_images'])
+    try:
+        return generate_glyph_lt(data, **generation, on_image=lambda: display.advance('generate'))
+    finally:
+        display.close()
 
 
 def _config(file: Path, work_dir: Path, data_root: Path | None, seed: int) -> Config:

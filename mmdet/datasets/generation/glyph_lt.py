@@ -1,5 +1,7 @@
 """GlyphLT: a small long-tail instance segmentation data set in LVIS v1 format, generated from a seed."""
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -30,6 +32,7 @@ def generate_glyph_lt(
     train_images: int = 1400,
     val_images: int = 360,
     image_size: int = 128,
+    on_image: Callable[[], None] = lambda: None,
 ) -> str:
     """Write GlyphLT to `out_dir/annotations/glyph_lt_{train,val}.json` and `out_dir/images/{train,val}`.
 
@@ -44,6 +47,7 @@ def generate_glyph_lt(
         classes: number of classes, from the catalogue's front.
         train_images, val_images: number of images.
         image_size: height and width in pixels.
+        on_image: called whenever an image has been painted, to show progress.
 
     Returns:
         One line saying what was made.
@@ -66,10 +70,9 @@ def generate_glyph_lt(
         file.unlink(missing_ok=True)
     train_pool = np.repeat(np.arange(classes), counts)
     val_pool = np.arange(val_images * _VAL_OBJECTS) % classes
-    train = _paint_split(out_dir, 'train', train_pool, train_images, glyphs, hues, image_size, (seed, _TRAIN_KEY), 1)
-    val = _paint_split(
-        out_dir, 'val', val_pool, val_images, glyphs, hues, image_size, (seed, _VAL_KEY), train_images + 1
-    )
+    painter = _Painter(glyphs, hues, image_size, on_image)
+    train = painter.paint(out_dir / 'images/train', train_pool, train_images, (seed, _TRAIN_KEY), first_id=1)
+    val = painter.paint(out_dir / 'images/val', val_pool, val_images, (seed, _VAL_KEY), first_id=train_images + 1)
     categories = _categories(glyphs, train['annotations'])
     write_json(files['train'], dict(train, categories=categories))
     write_json(files['val'], dict(val, categories=categories))
@@ -95,46 +98,6 @@ def power_law_counts(classes: int, scale: float) -> np.ndarray:
     return np.maximum(np.floor(counts * scale), 1).astype(np.int64)
 
 
-def _paint_split(
-    out_dir: Path,
-    name: str,
-    pool: np.ndarray,
-    num_images: int,
-    glyphs: str,
-    hues: np.ndarray,
-    side: int,
-    key: tuple[int, int],
-    first_id: int,
-) -> dict[str, list]:
-    """Paint the images of one split; `pool` holds the label of every object. Returns images and annotations."""
-    images, annotations = [], []
-    for position, labels in enumerate(_deal(pool, num_images, keyed_generator(*key, 0))):
-        rng = keyed_generator(*key, position + 1)
-        objects = [SceneObject(glyph_shape(glyphs[label]), hues[label]) for label in labels]
-        pixels, outlines = paint_scene(objects, side, rng)
-        file_name = f'{name}/{position + 1:06d}.jpg'
-        _write_image(out_dir / 'images' / file_name, pixels)
-
-        seen = [(label, outline) for label, outline in zip(labels, outlines, strict=True) if outline]
-        seen, not_exhaustive = _forget_some(seen, rng)
-        absent = np.setdiff1d(np.arange(len(glyphs)), labels)
-        negative = absent[rng.random(len(absent)) < _NEGATIVE_SHARE]
-        images.append(
-            dict(
-                id=first_id + position,
-                width=side,
-                height=side,
-                file_name=file_name,
-                coco_url=f'glyph_lt://images/{file_name}',
-                neg_category_ids=(negative + 1).tolist(),
-                not_exhaustive_category_ids=not_exhaustive,
-            )
-        )
-        for label, outline in seen:
-            annotations.append(_annotation(len(annotations) + 1, first_id + position, int(label) + 1, outline))
-    return dict(images=images, annotations=annotations)
-
-
 def _write_image(path: Path, pixels: np.ndarray) -> None:
     data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     try:
@@ -142,6 +105,55 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise UserError(f'{path}: cannot be written ({error.strerror or error})') from None
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Paints splits: what all of them have in common.
+
+    Attributes:
+        glyphs: a character for each class.
+        hues: (classes,) each class's typical hue in degrees.
+        side: height and width of an image in pixels.
+        on_image: called whenever an image has been painted.
+    """
+
+    glyphs: str
+    hues: np.ndarray
+    side: int
+    on_image: Callable[[], None]
+
+    def paint(
+        self, folder: Path, pool: np.ndarray, num_images: int, key: tuple[int, int], first_id: int
+    ) -> dict[str, list]:
+        """Paint the images of one split; `pool` holds the label of every object. Returns images and annotations."""
+        images, annotations = [], []
+        for position, labels in enumerate(_deal(pool, num_images, keyed_generator(*key, 0))):
+            rng = keyed_generator(*key, position + 1)
+            objects = [SceneObject(glyph_shape(self.glyphs[label]), self.hues[label]) for label in labels]
+            pixels, outlines = paint_scene(objects, self.side, rng)
+            file_name = f'{position + 1:06d}.jpg'
+            _write_image(folder / file_name, pixels)
+
+            seen = [(label, outline) for label, outline in zip(labels, outlines, strict=True) if outline]
+            seen, not_exhaustive = _forget_some(seen, rng)
+            absent = np.setdiff1d(np.arange(len(self.glyphs)), labels)
+            negative = absent[rng.random(len(absent)) < _NEGATIVE_SHARE]
+            images.append(
+                dict(
+                    id=first_id + position,
+                    width=self.side,
+                    height=self.side,
+                    file_name=f'{folder.name}/{file_name}',
+                    coco_url=f'glyph_lt://images/{folder.name}/{file_name}',
+                    neg_category_ids=(negative + 1).tolist(),
+                    not_exhaustive_category_ids=not_exhaustive,
+                )
+            )
+            for label, outline in seen:
+                annotations.append(_annotation(len(annotations) + 1, first_id + position, int(label) + 1, outline))
+            self.on_image()
+        return dict(images=images, annotations=annotations)
 
 
 def _deal(pool: np.ndarray, num_images: int, rng: np.random.Generator) -> list[np.ndarray]:
