@@ -19,6 +19,10 @@ BoxesOf = Callable[[Tensor, Tensor], Tensor]
 
 FIRST_LOOK = 1024
 CELL = 64
+# torch works on so many elements in the calling thread alone. Calling up the others costs more than they save here:
+# many milliseconds where data loaders keep the cores busy. (`index_select` for the same reason: indexing with tensors
+# calls them for a few thousand.)
+ONE_THREAD = 32767
 
 
 def multiclass_nms(
@@ -117,7 +121,9 @@ def top_candidates(scores: Tensor, score_thr: float, k: int) -> tuple[Tensor, Te
 def _cell_maxima(scores: Tensor, width: int) -> Tensor:
     """(R, ceil(C / width)): the best of each `width` scores of a row; the last cell holds what is left."""
     in_whole_cells = scores.shape[1] // width * width
-    maxima = scores[:, :in_whole_cells].unflatten(1, (-1, width)).amax(2)
+    cells = scores[:, :in_whole_cells].unflatten(1, (-1, width))
+    rows_at_a_time = len(scores) if scores.is_cuda else ONE_THREAD // in_whole_cells
+    maxima = torch.cat([block.amax(2) for block in cells.split(max(rows_at_a_time, 1))])
     if in_whole_cells == scores.shape[1]:
         return maxima
     return torch.cat([maxima, scores[:, in_whole_cells:].amax(1, keepdim=True)], dim=1)
@@ -131,16 +137,17 @@ def _windows(scores: Tensor, row: np.ndarray, first_column: np.ndarray, width: i
         scores = scores.contiguous()
     # Selecting rows, here of the matrix of all windows, is several times faster than indexing by row and column.
     row_stride = scores.stride(0)
-    line = scores.as_strided(((len(scores) - 1) * row_stride + scores.shape[1],), (1,))
-    return line.unfold(0, width, 1).index_select(0, _to(row * row_stride + first_column, scores)).cpu().numpy()
+    windows = scores.as_strided(((len(scores) - 1) * row_stride + scores.shape[1],), (1,)).unfold(0, width, 1)
+    parts = _to(row * row_stride + first_column, scores).split(ONE_THREAD // width)
+    return np.concatenate([windows.index_select(0, part).cpu().numpy() for part in parts])
 
 
 def _lookup(boxes: Tensor, num_classes: int) -> BoxesOf:
     """Boxes (R, 4), (R, C * 4) or (R, C, 4) as a function of proposal and class."""
+    rows = boxes.reshape(-1, 4)
     if boxes.shape[1:] == (4,):
-        return lambda roi_index, labels: boxes[roi_index]
-    of_class = boxes.reshape(len(boxes), num_classes, 4)
-    return lambda roi_index, labels: of_class[roi_index, labels]
+        return lambda roi_index, labels: rows.index_select(0, roi_index)
+    return lambda roi_index, labels: rows.index_select(0, roi_index * num_classes + labels)
 
 
 def _to(array: np.ndarray, like: Tensor) -> Tensor:
