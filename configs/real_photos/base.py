@@ -4,7 +4,7 @@ _base_ = '../quickstart/base.py'
 data_root = 'data/coco128/'
 num_classes = 80
 scale = (256, 256)
-max_iters = 700
+max_iters = 500
 warmup = 100
 
 model = dict(

@@ -25,6 +25,7 @@ SUMMARY, TABLE, PLOT, SHEET = 'summary.json', 'table.md', 'plot.png', 'sheet.jpg
 KINDS = {'mask': 'segm', 'box': 'bbox'}
 SHEET_SETTINGS = ('base', 'dual')
 SHEET_IMAGES = 8
+SHEET_SCORE = 0.5
 
 
 def report(
@@ -66,7 +67,7 @@ def report(
     write_atomically(files[TABLE], lambda file: file.write(table.to_markdown().encode()))
     plot_ap_against_instances(classes['base'], classes['dual'], files[PLOT])
     sheet = Image.fromarray(_sheet(config, checkpoint, classes['base']))
-    write_atomically(files[SHEET], lambda file: sheet.save(file, 'jpeg', quality=90))
+    write_atomically(files[SHEET], lambda file: sheet.save(file, 'jpeg', quality=80))
     write_atomically(files[SUMMARY], lambda file: file.write(json.dumps(summary, indent=1).encode()))
     _tell(table.to_rich(), stages, files, checkpoint, console)
     return files[SUMMARY]
@@ -108,7 +109,8 @@ def _sheet(config: Config, checkpoint: Path, classes: Sequence[Mapping[str, Any]
     for path, sample in zip(paths, inference_detector(detector, paths), strict=True):
         image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         detections = [sample.get(f'pred_instances_{setting}') for setting in SHEET_SETTINGS]
-        rows.append([draw_detections(image, instances, dataset.metainfo['classes']) for instances in detections])
+        names = dataset.metainfo['classes']
+        rows.append([draw_detections(image, instances, names, SHEET_SCORE) for instances in detections])
     return contact_sheet(rows, SHEET_SETTINGS)
 
 
