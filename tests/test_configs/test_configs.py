@@ -29,6 +29,7 @@ CALIBRATIONS = {
     'glyph_lt/simcal.py': 'glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py',
     'quickstart/calibrate.py': 'quickstart/base.py',
     'quickstart/smoke_calibrate.py': 'quickstart/smoke_base.py',
+    'real_photos/calibrate.py': 'real_photos/base.py',
 }
 
 
@@ -83,16 +84,20 @@ def test_components_and_their_keys_exist(load, name):
 @pytest.mark.parametrize('name', NAMES)
 def test_model_builds(load, name):
     config = load(name)
-    num_classes = config.model.roi_head.bbox_head.num_classes
     with torch.device('meta'):
         detector = MODELS.build(config.model)
-        assert detector.roi_head.bbox_head.fc_cls.out_features == num_classes + 1
-        assert detector.roi_head.mask_head.num_classes == num_classes
+        box_heads = detector.roi_head.bbox_heads
+        (num_classes,) = {head.num_classes for head in box_heads}
+        assert all(head.fc_cls.out_features == num_classes + 1 for head in box_heads)
+        mask_head = detector.roi_head.mask_head
+        mask_heads = mask_head if isinstance(mask_head, torch.nn.ModuleList) else [mask_head]
+        assert all(head.num_classes == num_classes for head in mask_heads)
         if 'calibration' in config:
             frequency = ClassFrequency([str(i) for i in range(num_classes)], [1] * num_classes, [1] * num_classes)
             calibrator = build_calibrator(config.calibration.calibrator, detector, frequency)
-            feats = torch.empty(2, detector.roi_head.bbox_head.in_channels, 7, 7)
-            assert calibrator.logits(feats, None, None).shape == (2, num_classes + 1)
+            for stage, head in enumerate(box_heads):
+                feats = torch.empty(2, head.in_channels, 7, 7)
+                assert calibrator.logits(feats, None, None, stage).shape == (2, num_classes + 1)
 
 
 def test_every_calibration_config_has_its_base(load):
