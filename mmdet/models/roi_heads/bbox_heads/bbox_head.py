@@ -124,6 +124,57 @@ class BBoxHead(BaseModule):
             return deltas[roi_index]
         return deltas.view(len(deltas), -1, 4)[roi_index, labels]
 
+    def foreground_class(self, cls_logits: Tensor) -> Tensor:
+        """Class logits -> (R,) int64, the highest class of each RoI, background left aside."""
+        scores = self.class_scores(cls_logits) if self.has_custom_cls_logits else cls_logits
+        return scores[:, : self.num_classes].argmax(dim=1)
+
+    def regress_by_class(
+        self, boxes: Tensor, labels: Tensor, deltas: Tensor, image_size: Sequence[int]
+    ) -> Tensor:
+        """Boxes moved as RoIs of a class: where a stage of a cascade leaves them to the next.
+
+        Args:
+            boxes: (R, 4).
+            labels: (R,) int64, the class by whose deltas each is moved, where every class has its own.
+            deltas: (R, 4) or (R, 4 * C).
+            image_size: (height, width) to which boxes are cut, in pixels.
+        """
+        every_roi = torch.arange(len(boxes), device=boxes.device)
+        return self.decode(boxes, self.deltas_of_class(deltas, every_roi, labels), image_size)
+
+    @torch.no_grad()
+    def refine_bboxes(
+        self,
+        cls_logits: Tensor,
+        deltas: Tensor,
+        sampled: Sequence[SampledRoIs],
+        image_sizes: Sequence[Sequence[int]],
+    ) -> list[Tensor]:
+        """The next stage's proposals in training: this one's RoIs, moved.
+
+        Positives are moved by the deltas of their ground truth's class, negatives by those of the class that scores
+        highest. RoIs that are ground truths themselves are left out; the next stage's sampler adds them again.
+
+        Args:
+            cls_logits, deltas, sampled: as of `loss`.
+            image_sizes: (height, width) of every image.
+
+        Returns:
+            For each image (R_i, 4).
+        """
+        labels = torch.cat([self._labels(rois) for rois in sampled])
+        labels = torch.where(labels == self.num_classes, self.foreground_class(cls_logits), labels)
+        counts = [len(rois.boxes) for rois in sampled]
+        refined = []
+        for rois, image_labels, image_deltas, image_size in zip(
+            sampled, labels.split(counts), deltas.split(counts), image_sizes, strict=True
+        ):
+            moved = self.regress_by_class(rois.boxes, image_labels, image_deltas, image_size)
+            is_gt = torch.cat([rois.pos_is_gt, rois.pos_is_gt.new_zeros(len(rois.neg_boxes))])
+            refined.append(moved[~is_gt])
+        return refined
+
     def loss(self, cls_logits: Tensor, deltas: Tensor, sampled: Sequence[SampledRoIs]) -> dict[str, Tensor]:
         """Classification and box losses of the step's RoIs, ordered image by image, positives first.
 

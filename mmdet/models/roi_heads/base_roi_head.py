@@ -1,0 +1,223 @@
+"""What RoI heads of one stage and of several have in common: sampling, scores, suppression and masks."""
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmdet.models.post_processing import multiclass_nms, paste_masks_to_rle
+from mmdet.models.task_modules import MaxIoUAssigner, RandomSampler, SampledRoIs
+from mmdet.structures import DetDataSample
+from mmdet.structures.boxes import boxes_to_rois, scale_boxes
+
+
+class BaseRoIHead(BaseModule):
+    """From proposals to detections, through any number of stages.
+
+    A stage scores the RoIs and moves their boxes; the moved boxes are the next stage's RoIs. A detection's score
+    comes from the mean of all stages' logits, its box from the last stage.
+
+    Attributes:
+        num_stages: at least 1.
+        with_mask: whether there are mask heads.
+        calibrator: None, or the module that gives the classes their calibrated scores.
+        score_settings: which scores detections are made from. Each of several settings is detected from the same
+            pass of trunk and heads; `'base'` is the box head's own classifier, the others are the calibrator's.
+
+    Args:
+        test_cfg: `score_thr`, `nms`, `max_per_img` and `mask_thr_binary`.
+    """
+
+    num_stages = 1
+
+    def __init__(self, test_cfg: ConfigDict | None = None, init_cfg: dict | list | None = None):
+        super().__init__(init_cfg)
+        self.test_cfg = test_cfg
+        self.with_mask = False
+        self.calibrator: nn.Module | None = None
+        self.score_settings: list[str] = ['base']
+
+    @property
+    def bbox_heads(self) -> Sequence[nn.Module]:
+        """The box heads, stage by stage."""
+        raise NotImplementedError
+
+    def box_feats(self, feats: Sequence[Tensor], rois: Tensor, stage: int = 0) -> Tensor:
+        """What the box head of a stage sees of (R, 5) RoIs: (R, D, S, S)."""
+        raise NotImplementedError
+
+    def mask_logits(self, feats: Sequence[Tensor], rois: Tensor, labels: Tensor, stage: int = 0) -> Tensor:
+        """A stage's masks of (R, 5) RoIs, each of the class its label (R,) says: (R, M, M)."""
+        raise NotImplementedError
+
+    def mask_probabilities(self, feats: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
+        """(K, 5) detected boxes and (K,) classes -> (K, M, M) in [0, 1], the mean of all stages'."""
+        logits = (self.mask_logits(feats, rois, labels, stage) for stage in range(self.num_stages))
+        return sum(of_stage.float().sigmoid() for of_stage in logits) / self.num_stages
+
+    def predict(
+        self,
+        feats: Sequence[Tensor],
+        proposals: Sequence[InstanceData],
+        data_samples: Sequence[DetDataSample],
+        rescale: bool = True,
+    ) -> list[dict[str, InstanceData]]:
+        """Detections of every image under every score setting.
+
+        Args:
+            feats: pyramid of (B, D, H_l, W_l).
+            proposals: of each image, with `bboxes` in pixels of the network input.
+            data_samples: with `img_shape`, `ori_shape` and `scale_factor`.
+            rescale: whether boxes are given in pixels of the original image; masks always are.
+
+        Returns:
+            For each image {setting: instances with `bboxes`, `scores`, `labels` and, with a mask head, `masks`}.
+        """
+        boxes, scores, deltas = self._score(feats, [image.bboxes for image in proposals], data_samples)
+        counts = [len(image_boxes) for image_boxes in boxes]
+        detections = []
+        for i, (image_boxes, image_deltas, sample) in enumerate(
+            zip(boxes, deltas.split(counts), data_samples, strict=True)
+        ):
+            image_scores = {setting: of_all.split(counts)[i] for setting, of_all in scores.items()}
+            detections.append(self._detect(image_boxes, image_deltas, image_scores, sample))
+        if self.with_mask:
+            self._add_masks(feats, detections, data_samples)
+        for image, sample in zip(detections, data_samples, strict=True):
+            for instances in image.values():
+                if rescale:
+                    instances.bboxes = to_original_size(instances.bboxes, sample)
+                del instances.roi_index
+        return detections
+
+    def _score(
+        self, feats: Sequence[Tensor], boxes: Sequence[Tensor], data_samples: Sequence[DetDataSample]
+    ) -> tuple[Sequence[Tensor], dict[str, Tensor], Tensor]:
+        """Through all stages: the last one's boxes of every image, (R, C + 1) scores by setting, the last deltas."""
+        calibrated = [setting for setting in self.score_settings if setting != 'base']
+        base_logits, calibrated_logits = [], []
+        for stage, head in enumerate(self.bbox_heads):
+            roi_feats = self.box_feats(feats, boxes_to_rois(boxes), stage)
+            shared_feats = head.shared(roi_feats)
+            base_logits.append(head.classify(shared_feats))
+            if calibrated:
+                calibrated_logits.append(self.calibrator.logits(roi_feats, shared_feats, base_logits[-1], stage))
+            deltas = head.regress(shared_feats)
+            if stage + 1 < self.num_stages:
+                boxes = _moved(head, boxes, head.foreground_class(base_logits[-1]), deltas, data_samples)
+        base_scores = self.bbox_heads[-1].class_scores(_mean(base_logits))
+        scores = dict.fromkeys(self.score_settings, base_scores)
+        if calibrated:
+            logits = _mean(calibrated_logits)
+            scores.update({setting: self.calibrator.scores(base_scores, logits, setting) for setting in calibrated})
+        return boxes, scores, deltas
+
+    def _detect(
+        self, rois: Tensor, deltas: Tensor, scores: dict[str, Tensor], sample: DetDataSample
+    ) -> dict[str, InstanceData]:
+        """Per-class non-maximum suppression of one image's RoIs under every setting."""
+        head = self.bbox_heads[-1]
+
+        def boxes_of(roi_index: Tensor, labels: Tensor) -> Tensor:
+            candidates = head.deltas_of_class(deltas, roi_index, labels)
+            return head.decode(rois[roi_index], candidates, sample.img_shape)
+
+        detections = {}
+        for setting, setting_scores in scores.items():
+            boxes, kept_scores, labels, roi_index = multiclass_nms(
+                boxes_of, setting_scores[:, :-1], self.test_cfg.score_thr, self.test_cfg.nms, self.test_cfg.max_per_img
+            )
+            detections[setting] = InstanceData(bboxes=boxes, scores=kept_scores, labels=labels, roi_index=roi_index)
+        return detections
+
+    def _add_masks(
+        self,
+        feats: Sequence[Tensor],
+        detections: Sequence[dict[str, InstanceData]],
+        data_samples: Sequence[DetDataSample],
+    ) -> None:
+        """Give every detection its mask; settings that detect the same RoI as the same class share one."""
+        unique, places = zip(*[_unique_detections(image) for image in detections], strict=True)
+        labels = torch.cat([image.labels for image in unique])
+        rois = boxes_to_rois([image.bboxes for image in unique])
+        probabilities = self.mask_probabilities(feats, rois, labels).split([len(image) for image in unique])
+        for i, (image, sample) in enumerate(zip(detections, data_samples, strict=True)):
+            boxes = to_original_size(unique[i].bboxes, sample)
+            masks = paste_masks_to_rle(probabilities[i], boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
+            for setting, instances in image.items():
+                instances.masks = [masks[place] for place in places[i][setting]]
+
+
+def _mean(logits: Sequence[Tensor]) -> Tensor:
+    """The mean of the stages' logits, float32."""
+    return sum(of_stage.float() for of_stage in logits) / len(logits)
+
+
+def _moved(
+    head: nn.Module,
+    boxes: Sequence[Tensor],
+    labels: Tensor,
+    deltas: Tensor,
+    data_samples: Sequence[DetDataSample],
+) -> list[Tensor]:
+    """The boxes of every image, all of them moved by a stage's box head."""
+    counts = [len(image_boxes) for image_boxes in boxes]
+    return [
+        head.regress_by_class(image_boxes, image_labels, image_deltas, sample.img_shape)
+        for image_boxes, image_labels, image_deltas, sample in zip(
+            boxes, labels.split(counts), deltas.split(counts), data_samples, strict=True
+        )
+    ]
+
+
+def _unique_detections(image: dict[str, InstanceData]) -> tuple[InstanceData, dict[str, list[int]]]:
+    """The distinct (RoI, class) pairs among the settings' detections, and where each setting's are among them."""
+    together = InstanceData.cat([instances for instances in image.values()])
+    pairs = torch.stack([together.roi_index, together.labels], dim=1)
+    _, place = torch.unique(pairs, dim=0, return_inverse=True)
+    num_pairs = int(place.max()) + 1 if len(place) else 0
+    representative = place.new_zeros(num_pairs).scatter_(0, place, torch.arange(len(place), device=place.device))
+    places = place.split([len(instances) for instances in image.values()])
+    return together[representative], {setting: part.tolist() for setting, part in zip(image, places, strict=True)}
+
+
+def sample_rois(
+    assigner: MaxIoUAssigner,
+    sampler: RandomSampler,
+    boxes: Sequence[Tensor],
+    data_samples: Sequence[DetDataSample],
+) -> list[SampledRoIs]:
+    """Match every image's boxes (N_i, 4) with its ground truth and draw the RoIs to train on."""
+    sampled = []
+    for image_boxes, sample in zip(boxes, data_samples, strict=True):
+        gt, ignored = sample.gt_instances, sample.ignored_instances
+        assignment = assigner.assign(image_boxes, gt.bboxes, gt.labels, ignored.bboxes)
+        sampled.append(sampler.sample(assignment, image_boxes, gt.bboxes, gt.labels))
+    return sampled
+
+
+def positives(sampled: Sequence[SampledRoIs]) -> tuple[Tensor, Tensor]:
+    """The RoIs that have a mask to learn, (P, 5), and their classes (P,)."""
+    return boxes_to_rois([image.pos_boxes for image in sampled]), torch.cat([image.pos_gt_labels for image in sampled])
+
+
+def mask_targets(sampled: Sequence[SampledRoIs], data_samples: Sequence[DetDataSample], mask_size: int) -> Tensor:
+    """The ground-truth masks of all positive RoIs, rasterised on each RoI's own grid.
+
+    Returns:
+        (P, mask_size, mask_size) float32 in {0, 1}, image by image.
+    """
+    return torch.cat(
+        [
+            sample.gt_instances.masks.crop_and_resize(image.pos_boxes, mask_size, image.pos_gt_index)
+            for image, sample in zip(sampled, data_samples, strict=True)
+        ]
+    )
+
+
+def to_original_size(boxes: Tensor, sample: DetDataSample) -> Tensor:
+    """Boxes in pixels of the network input -> in pixels of the original image."""
+    width_factor, height_factor = sample.scale_factor
+    return scale_boxes(boxes, (1 / width_factor, 1 / height_factor))
