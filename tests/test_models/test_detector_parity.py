@@ -32,7 +32,9 @@ def share_found(found: dict, wanted: dict) -> float:
     return matches.any(dim=0).float().mean().item()
 
 
-@pytest.mark.parametrize('folder', ['mmdet3_mask_rcnn_r50_lvis'])
+@pytest.mark.parametrize(
+    'folder', ['mmdet3_mask_rcnn_r50_lvis', 'mmdet3_cascade_mask_rcnn_r50_coco', 'mmdet3_htc_r50_coco']
+)
 @torch.no_grad()
 def test_detections_of_a_photograph(oracle, shared_data, folder):
     reference = oracle / folder

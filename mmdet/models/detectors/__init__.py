@@ -1,4 +1,4 @@
 """Whole detectors: images in, losses or detections out."""
-from .two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
+from .two_stage import CascadeRCNN, FasterRCNN, HybridTaskCascade, MaskRCNN, TwoStageDetector
 
-__all__ = ['FasterRCNN', 'MaskRCNN', 'TwoStageDetector']
+__all__ = ['CascadeRCNN', 'FasterRCNN', 'HybridTaskCascade', 'MaskRCNN', 'TwoStageDetector']

@@ -99,3 +99,13 @@ class FasterRCNN(TwoStageDetector):
 @MODELS.register_module()
 class MaskRCNN(TwoStageDetector):
     """Mask R-CNN (arXiv 1703.06870)."""
+
+
+@MODELS.register_module()
+class CascadeRCNN(TwoStageDetector):
+    """Cascade R-CNN and Cascade Mask R-CNN (arXiv 1712.00726)."""
+
+
+@MODELS.register_module()
+class HybridTaskCascade(CascadeRCNN):
+    """Hybrid Task Cascade (arXiv 1901.07518)."""

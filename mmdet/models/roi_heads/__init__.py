@@ -1,13 +1,19 @@
 """Second stage: what a proposal is, where exactly, and which pixels are its own."""
 from .bbox_heads import BBoxHead, ConvFCBBoxHead, Shared2FCBBoxHead, Shared4Conv1FCBBoxHead
-from .mask_heads import FCNMaskHead
+from .cascade_roi_head import CascadeRoIHead
+from .htc_roi_head import HybridTaskCascadeRoIHead
+from .mask_heads import FCNMaskHead, FusedSemanticHead, HTCMaskHead
 from .roi_extractors import RoIAlign, SingleRoIExtractor
 from .standard_roi_head import StandardRoIHead
 
 __all__ = [
     'BBoxHead',
+    'CascadeRoIHead',
     'ConvFCBBoxHead',
     'FCNMaskHead',
+    'FusedSemanticHead',
+    'HTCMaskHead',
+    'HybridTaskCascadeRoIHead',
     'RoIAlign',
     'Shared2FCBBoxHead',
     'Shared4Conv1FCBBoxHead',

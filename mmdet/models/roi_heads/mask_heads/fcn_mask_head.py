@@ -50,6 +50,10 @@ class FCNMaskHead(BaseModule):
         self.roi_feat_size = roi_feat_size
         self.num_classes = num_classes
         self.class_agnostic = class_agnostic
+        self.in_channels = in_channels
+        self.conv_out_channels = conv_out_channels
+        self.conv_cfg = conv_cfg
+        self.norm_cfg = norm_cfg
         self.loss_mask = MODELS.build(loss_mask or dict(type='CrossEntropyLoss', use_mask=True))
 
         self.convs = ModuleList()
@@ -104,13 +108,21 @@ class FCNMaskHead(BaseModule):
         Returns:
             (R, M, M) logits, M = `mask_size`.
         """
+        return self.predict(self.hidden(roi_feats), labels)
+
+    def hidden(self, roi_feats: Tensor) -> Tensor:
+        """(R, D, S, S) RoI features -> (R, conv_out_channels, S, S), through the convolutions."""
         for conv in self.convs:
             roi_feats = conv(roi_feats)
+        return roi_feats
+
+    def predict(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """From the convolutions' output to the mask logits of one class for each RoI, (R, M, M)."""
         if self.upsample is not None:
-            roi_feats = upsample_without_overlap(roi_feats, self.upsample).relu()
+            hidden = upsample_without_overlap(hidden, self.upsample).relu()
         if self.class_agnostic:
-            return self.conv_logits(roi_feats).squeeze(1)
-        return logits_of_class(roi_feats, self.conv_logits, labels)
+            return self.conv_logits(hidden).squeeze(1)
+        return logits_of_class(hidden, self.conv_logits, labels)
 
     def loss(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Mean binary cross-entropy over RoIs and cells.
