@@ -27,6 +27,7 @@ CALIBRATIONS = {
     'simcal/simcal_mask-rcnn_r50_fpn_coco-lt.py': 'coco_lt/mask-rcnn_r50_fpn_1x_coco-lt.py',
     'simcal/simcal_mask-rcnn_r50-ag_fpn_coco-lt.py': 'coco_lt/mask-rcnn_r50-ag_fpn_1x_coco-lt.py',
     'glyph_lt/simcal.py': 'glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py',
+    'glyph_lt/simcal_cascade-mask-rcnn_r18_fpn_glyph-lt.py': 'glyph_lt/cascade-mask-rcnn_r18_fpn_glyph-lt.py',
     'quickstart/calibrate.py': 'quickstart/base.py',
     'quickstart/smoke_calibrate.py': 'quickstart/smoke_base.py',
     'real_photos/calibrate.py': 'real_photos/base.py',
