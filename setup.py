@@ -30,7 +30,6 @@ setup(
     ],
     extras_require={
         'dev': ['pytest>=8', 'hypothesis>=6.120', 'ruff>=0.6'],
-        'timm': ['timm>=1.0'],
         'tensorboard': ['tensorboard>=2.16'],
     },
 )

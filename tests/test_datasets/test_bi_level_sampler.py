@@ -75,13 +75,14 @@ def test_images_within_a_class_are_uniform():
         assert chi_square_is_plausible(drawn, np.full(len(members), drawn.sum() / len(members)))
 
 
-def test_speed_on_lvis(lvis_index):
+def test_lvis_is_no_burden(lvis_index):
     images_of_class, counts = lvis_index
     start = time.perf_counter()
     sampler = BiLevelSampler(CountedImages(images_of_class, counts), seed=0)
     draws = list(itertools.islice(sampler, 50_000))
-    print(f'set-up and 50,000 draws: {time.perf_counter() - start:.2f} s')
-    assert len({draw.number for draw in draws}) == 50_000
+    # Half a second where nothing else runs; benchmarks/sampler.py measures.
+    assert time.perf_counter() - start < 10
+    assert [draw.number for draw in draws] == list(range(50_000))
 
 
 @pytest.mark.parametrize('tau', [0.0, 0.5, 1.0])
