@@ -1,6 +1,6 @@
 # Training from scratch in a few epochs, in iterations: warm-up, then a cosine to zero. Without ImageNet weights to start
 # from, AdamW takes the place of the paper's SGD.
-max_iters = 3000
+max_iters = 2200
 warmup = 100
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
