@@ -96,6 +96,8 @@ class _Scanner:
     def items(self, streamed: Collection[str]) -> Iterator[tuple[str, object]]:
         """The items of an object, the lists at the keys `streamed` as iterators."""
         with self._in_words_of_the_file():
+            if not self.comes('{') and self.position < len(self.text):
+                raise AnnotationError(f'{self.path}: not a JSON object; it begins with {self.text[self.position]!r}')
             self.take('{')
             more = not self.comes('}')
             while more:

@@ -4,14 +4,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from mmdet.errors import AnnotationError
 
 from .annotation_file import read_json_items
 from .annotation_index import HUNDREDTHS, IGNORED, NO_MASK, NO_OBJECT, AnnotationIndex, Strings, starts
+from .complaints import Complaints
+from .run_lengths import compressed_counts
 
-_TOLERATED_SHARE = 0.01
 _CHUNK = 1 << 21
 
 
@@ -51,8 +51,8 @@ def _categories(content: dict) -> dict[int, str]:
     """Names of the categories by ascending id."""
     records = _records(content, 'categories')
     try:
-        categories = sorted((int(record['id']), str(record['name'])) for record in records)
-    except (KeyError, TypeError, ValueError) as error:
+        categories = sorted((_whole_number(record['id']), str(record['name'])) for record in records)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f'a category lacks a usable {error}') from None
     if not categories:
         raise AnnotationError('lists no categories')
@@ -67,14 +67,17 @@ def _images(content: dict) -> dict[str, np.ndarray | Strings]:
     ids, sizes = [], []
     for position, record in enumerate(records):
         try:
-            ids.append(int(record['id']))
-            sizes.append((int(record['height']), int(record['width'])))
-        except (KeyError, TypeError, ValueError) as error:
+            ids.append(_whole_number(record['id']))
+            sizes.append((_whole_number(record['height'], 32), _whole_number(record['width'], 32)))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise AnnotationError(f'image record {position} lacks a usable {error}') from None
         if min(sizes[-1]) < 1:
             raise AnnotationError(f'image {ids[-1]} is {sizes[-1][1]}x{sizes[-1][0]} pixels')
         if not (record.get('file_name') or record.get('coco_url')):
             raise AnnotationError(f'image {ids[-1]} has neither file_name nor coco_url')
+        for key in ('file_name', 'coco_url'):
+            if not isinstance(record.get(key) or '', str):
+                raise AnnotationError(f'image {ids[-1]} has the {key} {str(record[key])[:80]}, which is no text')
     _check_unique('images', 'id', ids)
     return dict(
         image_ids=np.array(ids, np.int64),
@@ -84,33 +87,18 @@ def _images(content: dict) -> dict[str, np.ndarray | Strings]:
     )
 
 
+def _whole_number(value, bits: int = 64) -> int:
+    """As an integer of so many bits; OverflowError where it does not fit."""
+    number = int(value)
+    if number.bit_length() >= bits:
+        raise OverflowError(f'number below 2^{bits - 1}: it is {str(value)[:40]}')
+    return number
+
+
 def _check_unique(what: str, key: str, values: list) -> None:
     if len(set(values)) < len(values):
         value, count = Counter(values).most_common(1)[0]
         raise AnnotationError(f'{count} {what} have the {key} {value!r}')
-
-
-class _Complaints:
-    """What cannot be used, by kind, and the first item of all."""
-
-    def __init__(self):
-        self.count: Counter[str] = Counter()
-        self.first = ''
-
-    def add(self, kind: str, item: str) -> None:
-        self.first = self.first or f'{item} ({kind})'
-        self.count[kind] += 1
-
-    def summary(self, num_records: int) -> str:
-        """One line, or '' where there is nothing to complain of; raises AnnotationError where there is too much."""
-        if not self.count:
-            return ''
-        bad = self.count.total()
-        kinds = ', '.join(f'{count} {kind}' for kind, count in self.count.most_common())
-        summary = f'{bad} of {num_records} annotations cannot be used: {kinds}; first: {self.first}'
-        if bad > _TOLERATED_SHARE * num_records:
-            raise AnnotationError(summary)
-        return summary
 
 
 class _InstanceReader:
@@ -127,7 +115,8 @@ class _InstanceReader:
         self.num_parts, self.part_lengths = array('q'), array('q')
         self.points = _PointStore()
         self.encoded: dict[int, dict] = {}
-        self.complaints = _Complaints()
+        self.complaints = Complaints()
+        self.complained_of: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -138,25 +127,31 @@ class _InstanceReader:
             self.num_records += 1
             self._add(record)
 
+    def complain(self, m: int, kind: str, detail: str = '') -> None:
+        """Count instance m as one that cannot be used, whatever else has been said of it."""
+        if m not in self.complained_of:
+            self.complained_of.add(m)
+            self.complaints.add(kind, f'annotation {self.annotation_ids[m]}{detail}')
+
     def _add(self, record: dict) -> None:
         try:
-            category_id, image_id = int(record['category_id']), int(record['image_id'])
+            category_id, image_id = _whole_number(record['category_id']), _whole_number(record['image_id'])
             x, y, width, height = map(float, record['bbox'])
             empty = float(record.get('area', 1)) <= 0
             annotation_id = record.get('id')
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.complaints.add('without usable category_id, image_id and bbox', str(record)[:80])
             return
         ignored = bool(record.get('iscrowd') or record.get('ignore'))
-        has_mask = self._add_mask(record.get('segmentation'), annotation_id)
         self.annotation_ids.append(annotation_id)
+        has_mask = self._add_mask(record.get('segmentation'))
         self.category_ids.append(category_id)
         self.image_ids.append(image_id)
         self.boxes.extend((x, y, x + width, y + height))
         self.flags.append(IGNORED * ignored | NO_OBJECT * empty | NO_MASK * (not has_mask))
 
-    def _add_mask(self, segmentation, annotation_id) -> bool:
-        """Keep what is usable of a segmentation; whether anything is."""
+    def _add_mask(self, segmentation) -> bool:
+        """Keep what is usable of the newest instance's segmentation; whether anything is."""
         num_parts = 0
         if isinstance(segmentation, list):
             for polygon in segmentation:
@@ -164,14 +159,13 @@ class _InstanceReader:
                 if num_points:
                     self.part_lengths.append(num_points)
                     num_parts += 1
-                else:
-                    self.complaints.add(
-                        'with a polygon that has NaN or fewer than 3 points', f'annotation {annotation_id}'
-                    )
+            if num_parts < len(segmentation):
+                used = 'used without' if num_parts else 'with'
+                self.complain(len(self), f'{used} a polygon that has NaN or fewer than 3 points')
         elif isinstance(segmentation, dict):
             self.encoded[len(self)] = segmentation
         elif segmentation is not None:
-            self.complaints.add('with an unreadable segmentation', f'annotation {annotation_id}')
+            self.complain(len(self), 'with an unreadable segmentation')
         self.num_parts.append(num_parts)
         return num_parts > 0 or isinstance(segmentation, dict)
 
@@ -194,7 +188,7 @@ class _PointStore:
             # The sum is finite only if every term is, and is had much faster than a look at each.
             if count >= 6 and count % 2 == 0 and abs(sum(polygon)) < float('inf'):
                 return count // 2
-        except TypeError:
+        except (TypeError, OverflowError):
             pass
         del self.fresh[first:]
         return 0
@@ -216,7 +210,6 @@ class _PointStore:
 
 def _assemble(categories: dict[int, str], images: dict, instances: _InstanceReader) -> AnnotationIndex:
     """Look ids up, check boxes and RLEs against their images, and order the instances by image."""
-    complaints = instances.complaints
     category_ids = np.array(list(categories), np.int64)
     category = _positions(np.array(instances.category_ids), category_ids)
     image = _positions(np.array(instances.image_ids), images['image_ids'])
@@ -225,7 +218,7 @@ def _assemble(categories: dict[int, str], images: dict, instances: _InstanceRead
         ('image', instances.image_ids, image),
     ):
         for m in np.flatnonzero(position < 0):
-            complaints.add(f'of an unknown {what}', f'annotation {instances.annotation_ids[m]}: {what}_id {ids[m]}')
+            instances.complain(m, f'of an unknown {what}', f': {what}_id {ids[m]}')
 
     boxes = np.array(instances.boxes, np.float64).reshape(-1, 4)
     flags = np.array(instances.flags, np.uint8)
@@ -237,7 +230,7 @@ def _assemble(categories: dict[int, str], images: dict, instances: _InstanceRead
     order = np.flatnonzero(known)
     order = order[np.argsort(image[order], kind='stable')]
     return AnnotationIndex(
-        warning=complaints.summary(instances.num_records),
+        warning=instances.complaints.summary(instances.num_records),
         category_names=Strings.pack(list(categories.values())),
         category_ids=category_ids,
         **images,
@@ -271,8 +264,8 @@ def _unusable(boxes: np.ndarray, sizes: np.ndarray, known: np.ndarray, instances
     thin = (x2 - x1 < 1) | (y2 - y1 < 1)
     for m in np.flatnonzero(known & ~inside & ~thin):
         corners = ', '.join(f'{corner:g}' for corner in boxes[m])
-        item = f'annotation {instances.annotation_ids[m]}: x1, y1, x2, y2 = {corners} in {width[m]}x{height[m]}'
-        instances.complaints.add('with a box outside its image', item)
+        detail = f': x1, y1, x2, y2 = {corners} in {width[m]}x{height[m]}'
+        instances.complain(m, 'with a box outside its image', detail)
     return ~(inside & thick)
 
 
@@ -281,45 +274,8 @@ def _compress(instances: _InstanceReader, sizes: np.ndarray, known: np.ndarray, 
     rles = [b''] * len(instances)
     for m, rle in instances.encoded.items():
         if known[m]:
-            rles[m] = _compressed_counts(rle, *sizes[m].tolist())
+            rles[m] = compressed_counts(rle, *sizes[m].tolist())
             if not rles[m]:
                 flags[m] |= NO_MASK
-                instances.complaints.add(
-                    'with an RLE that does not fit the image', f'annotation {instances.annotation_ids[m]}'
-                )
+                instances.complain(m, 'with an RLE that does not fit the image')
     return rles
-
-
-def _compressed_counts(rle: dict, height: int, width: int) -> bytes:
-    """The compressed run lengths of a compressed or uncompressed RLE; b'' where it is not one of this size."""
-    counts, size = rle.get('counts'), rle.get('size')
-    if size != [height, width] or not counts or not isinstance(counts, list | str):
-        return b''
-    try:
-        lengths = _run_lengths(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
-    except (TypeError, ValueError, OverflowError):
-        return b''
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
-        return b''
-    if isinstance(counts, str):
-        return counts.encode()
-    return coco_mask.frPyObjects(dict(size=size, counts=lengths.tolist()), height, width)['counts']
-
-
-def _run_lengths(compressed: str) -> np.ndarray:
-    """Decode COCO's compressed run lengths, which pycocotools would decode without looking whether they fit.
-
-    A number is written 5 bits a character, lowest first, in two's complement, the sixth bit saying that more
-    follow; from the fourth on it is the difference from the length before the last.
-    """
-    bits = np.frombuffer(compressed.encode('ascii'), np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(bits & 0x20 == 0) + 1
-    if bits.min() < 0 or bits.max() > 63 or not len(ends) or ends[-1] != len(bits):
-        raise ValueError('not run lengths')
-    begins = np.concatenate([[0], ends[:-1]])
-    digit = np.arange(len(bits)) - np.repeat(begins, ends - begins)
-    lengths = np.add.reduceat((bits & 0x1F) << 5 * digit, begins)
-    lengths -= np.where(bits[ends - 1] & 0x10, 1 << 5 * (ends - begins), 0)
-    lengths[1::2] = np.cumsum(lengths[1::2])
-    lengths[2::2] = np.cumsum(lengths[2::2])
-    return lengths

@@ -65,7 +65,7 @@ class CocoDataset(Dataset):
         self.backend_args = backend_args
         self.index = load_annotation_index(self.ann_file)
         if self.index.warning:
-            print_log(f'{self.ann_file}: {self.index.warning}. Left out.', logger='current', level=logging.WARNING)
+            print_log(f'{self.ann_file}: {self.index.warning}', logger='current', level=logging.WARNING)
         self._choose_classes(dict(metainfo or {}))
         self._choose_images(dict(filter_cfg or {}), indices)
         self.pipeline = Pipeline(pipeline)

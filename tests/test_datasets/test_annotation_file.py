@@ -49,7 +49,7 @@ def test_a_missing_file_and_other_oddities(tmp_path):
     with pytest.raises(AnnotationError, match='2 JSON files'):
         read_json(zipped(tmp_path / 'two.zip', 'a.json', 'b.json'))
     (tmp_path / 'list.json').write_text('[1, 2]')
-    with pytest.raises(AnnotationError, match='list.json'):
+    with pytest.raises(AnnotationError, match=r"list.json: not a JSON object; it begins with '\['$"):
         read_json(tmp_path / 'list.json')
     (tmp_path / 'image.json').write_bytes(b'\xff\xd8\xff')
     with pytest.raises(AnnotationError, match='not UTF-8'):

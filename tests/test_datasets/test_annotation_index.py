@@ -65,10 +65,15 @@ def test_run_length_encodings_of_both_kinds(tiny):
 BAD_RECORDS = {
     'unknown category': (dict(category_id=99), 'of an unknown category.*annotation 77: category_id 99'),
     'unknown image': (dict(image_id=98), 'of an unknown image.*annotation 77: image_id 98'),
+    'category id too large': (dict(category_id=10**30), 'without usable category_id, image_id and bbox'),
+    'box too large': (dict(bbox=[10**400, 5, 10, 10]), 'without usable category_id, image_id and bbox'),
     'box outside': (dict(bbox=[70, 5, 10, 10]), 'box outside its image.*annotation 77'),
     'box not numbers': (dict(bbox=[None, 5, 10, 10]), 'without usable category_id, image_id and bbox'),
     'polygon with NaN': (dict(segmentation=[[1, 2, float('nan'), 4, 5, 6]]), 'polygon that has NaN.*annotation 77'),
     'polygon with infinity': (dict(segmentation=[[1, 2, float('inf'), 4, 5, 6]]), 'polygon that has NaN'),
+    'polygon too large': (dict(segmentation=[[1, 2, 10**400, 4, 5, 6]]), 'polygon that has NaN'),
+    'two bad polygons': (dict(segmentation=[[1, 2, 3, 4], [5, 6]]), '1 of 5 .*with a polygon that has NaN or fewer'),
+    'bad in two ways': (dict(category_id=99, segmentation=[[1, 2]]), '1 of 5 .*: 1 with a polygon'),
     'polygon of two points': (dict(segmentation=[[1, 2, 3, 4]]), 'fewer than 3 points.*annotation 77'),
     'polygon of words': (dict(segmentation=[['a', 'b']]), 'polygon'),
     'segmentation of a wrong kind': (dict(segmentation=5), 'unreadable segmentation'),
@@ -99,6 +104,15 @@ def test_one_bad_record_among_many_is_left_out_with_a_word(tiny, change, message
     assert index.masks_of(0)[left[0]][0].tolist() == good.masks_of(0)[0][0].tolist()
 
 
+def test_an_annotation_is_used_without_its_bad_polygon(tiny):
+    good = tiny.annotations[0]['segmentation'][0]
+    tiny.annotations[0]['segmentation'] = [[1, 2, 3, 4], good, [5, 6, 7, 8]]
+    tiny.many()
+    index = index_annotations(tiny.write())
+    assert '1 of 204 annotations' in index.warning and '1 used without a polygon that has NaN' in index.warning
+    assert [polygon.ravel().tolist() for polygon in index.masks_of(0)[0]] == [good] and not index.flags[0]
+
+
 def test_boxes_thinner_than_a_pixel_are_counted_but_no_objects(tiny):
     tiny.annotations[0]['bbox'] = [5, 6, 0.5, 10]
     tiny.annotations[1]['area'] = 0
@@ -120,6 +134,12 @@ def spoil(content, how):
             content['images'][1]['height'] = 0
         case 'file_name':
             del content['images'][1]['file_name']
+        case 'file_name a number':
+            content['images'][1]['file_name'] = 5
+        case 'image id too large':
+            content['images'][1]['id'] = 10**30
+        case 'width too large':
+            content['images'][1]['width'] = 1 << 31
         case 'image id':
             content['images'][1]['id'] = 11
         case 'category id':
@@ -137,6 +157,9 @@ def spoil(content, how):
         ('width', "image record 1 lacks a usable 'width'"),
         ('size', 'image 4 is 40x0 pixels'),
         ('file_name', 'image 4 has neither file_name nor coco_url'),
+        ('file_name a number', 'image 4 has the file_name 5, which is no text'),
+        ('image id too large', r'image record 1 lacks a usable number below 2\^63'),
+        ('width too large', r'image record 1 lacks a usable number below 2\^31'),
         ('image id', '2 images have the id 11'),
         ('category id', '2 categories have the id 7'),
         ('annotations', '"annotations" is not a list'),

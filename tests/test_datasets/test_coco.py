@@ -6,7 +6,7 @@ import torch
 from pycocotools.coco import COCO
 
 from mmdet.datasets import CocoDataset, Draw
-from mmdet.errors import AnnotationError, ImageError
+from mmdet.errors import AnnotationError, ConfigError, ImageError
 from mmdet.registry import DATASETS
 
 from .conftest import rectangle
@@ -90,7 +90,7 @@ def test_filters_and_indices(tiny):
     assert build(tiny, filter_cfg=dict(min_size=41)).images.tolist() == [1]
     with pytest.raises(AnnotationError, match='no image is left of 3'):
         build(tiny, filter_cfg=dict(min_size=100))
-    with pytest.raises(TypeError, match='min_sise'):
+    with pytest.raises(ConfigError, match='min_sise'):
         build(tiny, filter_cfg=dict(min_sise=32))
 
 
