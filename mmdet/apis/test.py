@@ -14,12 +14,13 @@ from mmdet.engine import Runner, config_errors, read_checkpoint, require_keys
 from mmdet.engine.evaluator import ResultsPickle, SettingsEvaluator
 from mmdet.engine.files import write_atomically
 from mmdet.engine.runner import class_frequency
-from mmdet.errors import CheckpointError, ConfigError
+from mmdet.errors import ConfigError
 from mmdet.evaluation import write_per_class
 from mmdet.evaluation.streaming_metric import StreamingMetric
 from mmdet.registry import DATASETS, METRICS
 from mmdet.structures import ClassFrequency
 
+from .classes import check_num_classes, check_trained_classes
 from .inference import build_detector
 from .train import prepare_run
 
@@ -88,7 +89,8 @@ def test(
             )
         runner = _runner(cfg, detector, evaluator, hooks)
         dataset = runner.test_loop.dataloader.dataset
-    _check_classes(runner, detector, dataset.metainfo, contents['meta'].get('dataset_meta', {}), checkpoint)
+    check_num_classes(detector, dataset.metainfo['classes'], 'test_dataloader', cfg.filename)
+    check_trained_classes(contents['meta'].get('dataset_meta') or {}, dataset.metainfo, checkpoint, 'test_dataloader')
     frequency = _training_counts(cfg, contents['meta'])
     for metric in evaluator.metrics:
         if isinstance(metric, StreamingMetric):
@@ -141,35 +143,6 @@ def _runner(cfg: Config, detector: nn.Module, evaluator: Evaluator, hooks: dict)
         experiment_name=f'test_{Path(cfg.filename).stem}' if cfg.filename else None,
         cfg=cfg,
     )
-
-
-def _check_classes(
-    runner: Runner, detector: nn.Module, tested: Mapping[str, Any], trained: Mapping[str, Any], path: str | Path
-) -> None:
-    """See that model, checkpoint and test data speak of the same classes in the same order."""
-    num_classes = detector.roi_head.bbox_heads[0].num_classes
-    if len(tested['classes']) != num_classes:
-        raise ConfigError(
-            f'{runner.cfg.filename}: model.roi_head.bbox_head.num_classes is {num_classes}, but the data of '
-            f'test_dataloader has {len(tested["classes"])} classes: test on the data set it was trained for'
-        )
-    ids = _first_difference(trained.get('category_ids', ()), tested.get('category_ids', ()))
-    if ids is not None:
-        raise CheckpointError(
-            f'{path}: was trained for other classes: label {ids} is category {trained["category_ids"][ids]}, in the '
-            f'data of test_dataloader {tested["category_ids"][ids]}; test on the data set it was trained for'
-        )
-    name = _first_difference(trained.get('classes', ()), tested['classes'])
-    if name is not None:
-        runner.logger.warning(
-            f'{path}: label {name} was {trained["classes"][name]!r} in training and is '
-            f'{tested["classes"][name]!r} in the data of test_dataloader'
-        )
-
-
-def _first_difference(a: Sequence, b: Sequence) -> int | None:
-    """The first position at which two sequences differ, up to the shorter one's end."""
-    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), None)
 
 
 def _training_counts(cfg: Config, meta: Mapping[str, Any]) -> ClassFrequency | None:

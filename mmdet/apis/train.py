@@ -6,6 +6,8 @@ from mmengine import Config
 from mmdet.engine import Runner, config_errors, mixed_precision, require_keys, start_processes
 from mmdet.errors import ConfigError, UserError
 
+from .classes import CheckClassesHook
+
 
 def train(cfg: Config) -> Runner:
     """Train what a config describes, as mmdetection 3 does.
@@ -26,6 +28,7 @@ def train(cfg: Config) -> Runner:
         if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
             cfg.optim_wrapper = mixed_precision(cfg.optim_wrapper)
         runner = Runner.from_cfg(cfg)
+        runner.register_hook(CheckClassesHook())
         runner.train()
     return runner
 

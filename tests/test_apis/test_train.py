@@ -56,6 +56,16 @@ def test_work_dir_that_cannot_be_made(glyphs, tmp_path):
         train(tiny.tiny_config(glyphs, tmp_path / 'file' / 'work'))
 
 
+@pytest.mark.parametrize('num_classes', [tiny.NUM_CLASSES - 1, tiny.NUM_CLASSES + 1])
+@pytest.mark.parametrize('head', ['bbox_head', 'mask_head'])
+def test_heads_for_another_number_of_classes(glyphs, tmp_path, head, num_classes):
+    config = tiny.tiny_config(glyphs, tmp_path, model__roi_head__mask_head__class_agnostic=False)
+    config.model.roi_head[head].num_classes = num_classes
+    message = f'model.roi_head.{head}.num_classes is {num_classes}, but the data of train_dataloader has 8 classes'
+    with pytest.raises(ConfigError, match=message):
+        train(config)
+
+
 def test_image_that_is_missing_is_named(glyphs, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1)
     config.train_dataloader.dataset.data_prefix = dict(img='elsewhere/')

@@ -1,0 +1,109 @@
+"""Whether a model, a checkpoint and a data set speak of the same classes, in the same order."""
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmdet.errors import CheckpointError, ConfigError
+
+
+class CheckClassesHook(Hook):
+    """Refuses, before the first step, to train a detector on data of another number of classes."""
+
+    def before_run(self, runner: Runner) -> None:
+        """Compare the detector with the training data.
+
+        Raises:
+            ConfigError: see `check_num_classes`.
+        """
+        detector = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        classes = runner.train_dataloader.dataset.metainfo['classes']
+        check_num_classes(detector, classes, 'train_dataloader', runner.cfg.filename)
+
+
+def check_num_classes(detector: nn.Module, classes: Sequence[str], dataloader: str, config_file: str | None) -> None:
+    """See that every box head, and every mask head that has a mask for each class, is made for these classes.
+
+    Args:
+        detector: with a `roi_head`.
+        classes: of the data set, in label order.
+        dataloader: the config's key of the data set's loader, for the message.
+        config_file: for the message.
+
+    Raises:
+        ConfigError: naming the config's key and both numbers.
+    """
+    for key, head in _heads_of_classes(detector.roi_head):
+        if head.num_classes != len(classes):
+            raise ConfigError(
+                f'{config_file or "config"}: model.roi_head.{key}.num_classes is {head.num_classes}, but the data of '
+                f'{dataloader} has {len(classes)} classes: make the two agree'
+            )
+
+
+def check_trained_classes(
+    trained: Mapping[str, Any], given: Mapping[str, Any], checkpoint: str | Path, dataloader: str
+) -> None:
+    """See that a checkpoint was trained for the classes of a data set.
+
+    Category ids decide where both have them, and names are then only warned of. Of checkpoints without ids, as
+    mmdetection's are, the number of names decides; their spelling is not the same in all copies of a data set. A
+    checkpoint that says nothing of its classes is taken as it is.
+
+    Args:
+        trained: the checkpoint's `dataset_meta`.
+        given: the data set's `metainfo`.
+        checkpoint: its path, for the message.
+        dataloader: the config's key of the data set's loader, for the message.
+
+    Raises:
+        CheckpointError: naming the first label that differs.
+    """
+    mend = f'the data of {dataloader}; use the data set it was trained on'
+    ids, given_ids = trained.get('category_ids'), given.get('category_ids')
+    names, given_names = trained.get('classes', trained.get('CLASSES')), given['classes']
+    if ids is not None and given_ids is not None:
+        label = _first_difference(ids, given_ids)
+        if label is not None:
+            raise CheckpointError(
+                f'{checkpoint}: was trained for other classes: label {label} is category {ids[label]}, and '
+                f'{given_ids[label]} in {mend}'
+            )
+        if len(ids) != len(given_ids):
+            raise CheckpointError(
+                f'{checkpoint}: was trained for other classes: {len(ids)}, and there are {len(given_ids)} in {mend}'
+            )
+    elif names is not None and len(names) != len(given_names):
+        raise CheckpointError(
+            f'{checkpoint}: was trained for other classes: {len(names)}, and there are {len(given_names)} in {mend}'
+        )
+    label = _first_difference(names or (), given_names)
+    if label is not None:
+        print_log(
+            f'{checkpoint}: label {label} was {names[label]!r} in training and is {given_names[label]!r} in the data '
+            f'of {dataloader}',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _heads_of_classes(roi_head: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The heads that depend on the number of classes, with their places below `model.roi_head`."""
+    for kind in ('bbox_head', 'mask_head'):
+        heads = getattr(roi_head, kind, None)
+        if isinstance(heads, nn.ModuleList):
+            named = [(f'{kind}.{stage}', head) for stage, head in enumerate(heads)]
+        else:
+            named = [(kind, heads)] if heads is not None else []
+        yield from ((key, head) for key, head in named if not getattr(head, 'class_agnostic', False))
+
+
+def _first_difference(a: Sequence, b: Sequence) -> int | None:
+    """The first position at which two sequences differ, up to the shorter one's end."""
+    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), None)
