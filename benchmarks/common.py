@@ -36,7 +36,7 @@ def paired(
 def added_megabytes(make_inputs: Callable[[], Sequence[Any]], run: Callable[..., Any]) -> float:
     """By how much one `run(*make_inputs())` raises the peak memory (`ru_maxrss`) of a fresh process.
 
-    Both are functions of a module, or `functools.partial` of such. The peak is set back (Linux) when the inputs are made.
+    Both are functions of a module, or `functools.partial` of such. The peak is set back (Linux) once inputs are made.
     A process inherits the peak of the one that starts it: call this before anything large has run there.
     """
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as process:
