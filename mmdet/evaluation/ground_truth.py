@@ -1,8 +1,8 @@
 """The ground truth of an evaluation set, packed image by image."""
 import logging
-import math
 import os
 import pickle
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 from hotcoco import mask as rle
 from mmengine.logging import print_log
 
+from mmdet.datasets.complaints import Complaints
+from mmdet.datasets.run_lengths import compressed_counts
 from mmdet.errors import AnnotationError
 
 from .annotation_stream import stream_annotation_file
@@ -25,6 +27,8 @@ OPTIONAL_KEYS = {
     'images': ('neg_category_ids', 'not_exhaustive_category_ids'),
     'annotations': ('iscrowd', 'ignore'),
 }
+IMAGE_LISTS = OPTIONAL_KEYS['images']
+MARKS = OPTIONAL_KEYS['annotations']
 
 _in_use: WeakValueDictionary[tuple, 'GroundTruth'] = WeakValueDictionary()
 
@@ -37,7 +41,8 @@ def read_ground_truth(path: str | Path, with_masks: bool) -> 'GroundTruth':
         with_masks: whether masks are kept; without them annotations need no `segmentation`.
 
     Raises:
-        AnnotationError: the file cannot be read or lacks what evaluation needs.
+        AnnotationError: the file cannot be read or lacks what evaluation needs, or more than 1 % of its annotations
+            cannot be used.
     """
     try:
         state = os.stat(path)
@@ -54,7 +59,9 @@ class GroundTruth:
     """Categories, images and annotations of a file in COCO or LVIS format.
 
     Of each record the keys above are kept. Annotations lie in one `bytes` object per image, their masks run-length
-    encoded, in a small part of the memory that their JSON takes as Python objects.
+    encoded, in a small part of the memory that their JSON takes as Python objects. A few annotations that cannot be
+    used (of an unknown category or image, with NaN in its box, with a mask of another size, ...) are left out with one
+    warning that counts them; of a mask only the polygons with NaN or fewer than 3 points are.
 
     Attributes:
         path: the file, for messages.
@@ -66,22 +73,31 @@ class GroundTruth:
         self.path = str(path)
         self.categories: dict[int, dict[str, Any]] = {}
         self.images: dict[int, dict[str, Any]] = {}
+        self._complaints = Complaints()
+        num_annotations = 0
         pending: dict[int, list[bytes]] = defaultdict(list)
         for section, record in stream_annotation_file(path):
             if section in REQUIRED_KEYS:
                 record = self._kept(section, record, with_masks)
             if section == 'categories':
-                self.categories[record['id']] = record
+                self._add_category(record)
             elif section == 'images':
-                self.images[record['id']] = record
+                self._add_image(record)
             elif section == 'annotations':
-                # The image's size may come later in the file, so the mask stays as it is for now.
-                pending[record['image_id']].append(pickle.dumps(record))
-        for section, records in (('categories', self.categories), ('images', self.images), ('annotations', pending)):
-            if not records:
+                num_annotations += 1
+                if self._is_usable(record):
+                    # The image's size may come later in the file, so the mask stays as it is for now.
+                    pending[record['image_id']].append(pickle.dumps(record))
+        for section, number in (
+            ('categories', len(self.categories)),
+            ('images', len(self.images)),
+            ('annotations', num_annotations),
+        ):
+            if not number:
                 raise AnnotationError(f'{path}: lists no {section}, so it is no ground truth in COCO or LVIS format')
         self.categories = dict(sorted(self.categories.items()))
         self._pack(pending, with_masks)
+        self._warn(num_annotations)
 
     def annotations(self, image_id: int) -> list[dict[str, Any]]:
         """The annotations of one image in the file's order; `segmentation` is a COCO run-length encoding."""
@@ -97,37 +113,112 @@ class GroundTruth:
                 raise AnnotationError(f"{self.path}: {where} has no '{key}', which evaluation needs")
         return {key: record[key] for key in (*required, *OPTIONAL_KEYS[section]) if key in record}
 
+    def _add_category(self, category: dict[str, Any]) -> None:
+        if not _is_id(category['id']):
+            raise AnnotationError(f'{self.path}: a category has the id {_short(category["id"])}, which is no number')
+        self.categories[category['id']] = category
+
+    def _add_image(self, image: dict[str, Any]) -> None:
+        if not _is_id(image['id']):
+            raise AnnotationError(f'{self.path}: an image has the id {_short(image["id"])}, which is no number')
+        if not all(_is_id(image[side]) and image[side] > 0 for side in ('height', 'width')):
+            size = f'{_short(image["width"])}x{_short(image["height"])}'
+            raise AnnotationError(f'{self.path}: image {image["id"]} is {size} pixels; mend its width and height')
+        for key in IMAGE_LISTS:
+            if key in image and not (isinstance(image[key], list) and all(map(_is_id, image[key]))):
+                raise AnnotationError(
+                    f'{self.path}: image {image["id"]} has the {key} {_short(image[key])}, which is no list of ids'
+                )
+        self.images[image['id']] = image
+
+    def _is_usable(self, annotation: dict[str, Any]) -> bool:
+        """Whether an annotation can be used as far as it shows by itself; brings its marks into one form."""
+        box = annotation['bbox']
+        for kind, sound in (
+            ('without usable id, image_id and category_id', all(map(_is_id, _ids(annotation)))),
+            ('without a box of 4 numbers', isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))),
+            ('without a usable area', _is_finite(annotation['area'])),
+        ):
+            if not sound:
+                self._complaints.add(kind, f'annotation {_short(annotation["id"])}')
+                return False
+        annotation |= {mark: int(bool(annotation[mark])) for mark in MARKS if mark in annotation}
+        return True
+
     def _pack(self, pending: dict[int, list[bytes]], with_masks: bool) -> None:
-        """Joins the annotations of each image; those of images that the file does not list are left out."""
+        """Joins the annotations of each image that can be used."""
         self._packed: dict[int, bytes] = {}
-        malformed = []
         for image_id in self.images:
             annotations = [pickle.loads(annotation) for annotation in pending.pop(image_id, [])]
-            for annotation in annotations if with_masks else []:
-                if not self._encode_mask(annotation):
-                    malformed.append(annotation['id'])
+            annotations = [each for each in annotations if self._is_known(each)]
+            if with_masks:
+                annotations = [each for each in annotations if self._encode_mask(each)]
             if annotations:
                 self._packed[image_id] = pickle.dumps(annotations)
-        if malformed:
-            print_log(
-                f'{self.path}: {len(malformed)} annotations (first: {malformed[0]}) have polygons with fewer than 3 '
-                f'points or NaN, which are left out of their masks',
-                logger='current',
-                level=logging.WARNING,
-            )
+        for image_id, annotations in pending.items():
+            for annotation in map(pickle.loads, annotations):
+                self._complaints.add('of an unknown image', f'annotation {annotation["id"]}: image_id {image_id}')
+
+    def _is_known(self, annotation: dict[str, Any]) -> bool:
+        category_id = annotation['category_id']
+        if category_id in self.categories:
+            return True
+        self._complaints.add('of an unknown category', f'annotation {annotation["id"]}: category_id {category_id}')
+        return False
 
     def _encode_mask(self, annotation: dict[str, Any]) -> bool:
-        """Run-length encodes the mask in place; says whether all its polygons were sound."""
+        """Run-length encodes the mask in place; says whether there is one to use."""
         segmentation = annotation['segmentation']
         height, width = (self.images[annotation['image_id']][key] for key in ('height', 'width'))
+        item = f'annotation {annotation["id"]}'
+        if isinstance(segmentation, dict):
+            if not compressed_counts(segmentation, height, width):
+                self._complaints.add('with an RLE that does not fit the image', item)
+                return False
+            annotation['segmentation'] = rle.frPyObjects(segmentation, height, width)
+            return True
+        if not isinstance(segmentation, list):
+            self._complaints.add('with an unreadable segmentation', item)
+            return False
+        polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
+        if not polygons:
+            self._complaints.add('used with an empty mask, as no polygon has 3 points', item)
+        elif len(polygons) < len(segmentation):
+            self._complaints.add('used without a polygon that has NaN or fewer than 3 points', item)
+        annotation['segmentation'] = rle.merge(rle.frPyObjects(polygons or [[0.0] * 6], height, width))
+        return True
+
+    def _warn(self, num_annotations: int) -> None:
         try:
-            if isinstance(segmentation, dict):
-                annotation['segmentation'] = rle.frPyObjects(segmentation, height, width)
-                return True
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and math.isfinite(sum(polygon))]
-            annotation['segmentation'] = rle.merge(rle.frPyObjects(polygons or [[0.0] * 6], height, width))
-            return len(polygons) == len(segmentation) > 0
-        except (KeyError, TypeError, ValueError) as error:
-            raise AnnotationError(
-                f'{self.path}: annotation {annotation["id"]} has no readable mask ({error}); mend or remove it'
-            ) from None
+            warning = self._complaints.summary(num_annotations)
+        except AnnotationError as error:
+            raise AnnotationError(f'{self.path}: {error}') from None
+        if warning:
+            print_log(f'{self.path}: {warning}', logger='current', level=logging.WARNING)
+
+
+def _ids(annotation: dict[str, Any]) -> list[Any]:
+    return [annotation[key] for key in ('id', 'image_id', 'category_id')]
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _is_polygon(polygon: Any) -> bool:
+    """Whether it is a list x, y, x, y, ... of at least 3 points, all finite."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        return False
+    try:
+        # The sum is finite only if every term is, and is had much faster than a look at each.
+        return abs(sum(polygon)) <= sys.float_info.max
+    except (TypeError, OverflowError):
+        return False
+
+
+def _short(value: Any) -> str:
+    return str(value)[:40]
