@@ -13,6 +13,7 @@ from mmdet.engine import (
     config_from_arguments,
     latest_checkpoint,
     mixed_precision,
+    require_keys,
     run_tool,
 )
 
@@ -32,6 +33,7 @@ def main() -> None:
     args = parse_args()
     cfg = config_from_arguments(args)
     if args.amp:
+        require_keys(cfg, 'optim_wrapper')
         cfg.optim_wrapper = mixed_precision(cfg.optim_wrapper)
     if args.auto_scale_lr:
         scale_learning_rate(cfg)

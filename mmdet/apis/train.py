@@ -37,8 +37,11 @@ def prepare_run(cfg: Config) -> None:
     """Join the launcher's processes and make the working directory.
 
     Raises:
-        UserError: where either is impossible.
+        UserError: where either is impossible, or the seed.
     """
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**32):
+        raise ConfigError(f'{cfg.filename or "config"}: randomness.seed={seed}: choose one from 0 to 4294967295')
     start_processes(cfg.get('launcher', 'none'), cfg.get('env_cfg', {}).get('dist_cfg'))
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,16 @@
 """Configs, checkpoints, processes and the runner."""
 from .amp import CpuAmpOptimWrapper, mixed_precision
-from .checkpoint import latest_checkpoint, load_matching_weights, load_weights, read_checkpoint, save_checkpoint
+from .checkpoint import (
+    checkpoint_to_resume,
+    fingerprint,
+    latest_checkpoint,
+    load_matching_weights,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
 from .command_line import add_common_options, add_training_options, config_from_arguments, run_tool
-from .config import check_keys, config_errors, load_config, require_keys
+from .config import check_keys, check_known_keys, config_errors, load_config, require_keys
 from .dist import start_processes
 from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
 from .progress import ProgressDisplay
@@ -20,8 +28,11 @@ __all__ = [
     'add_common_options',
     'add_training_options',
     'check_keys',
-    'config_from_arguments',
+    'check_known_keys',
+    'checkpoint_to_resume',
     'config_errors',
+    'config_from_arguments',
+    'fingerprint',
     'latest_checkpoint',
     'load_config',
     'load_matching_weights',

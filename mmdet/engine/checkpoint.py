@@ -1,4 +1,5 @@
 """Checkpoints: written whole or not at all, read without running what they hold, loaded strictly."""
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -142,6 +143,35 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
         return None
     recorded = Path(record.read_text().strip())
     return next((path for path in (recorded, work_dir / recorded.name) if path.is_file()), None)
+
+
+def checkpoint_to_resume(
+    resume: bool | str | None, work_dir: str | Path, load_from: str | None = None
+) -> str | None:
+    """The checkpoint a run continues, or None where it starts.
+
+    Args:
+        resume: False; True for `load_from`, or else the last one in `work_dir`; `'auto'` for that last one; or a path.
+        work_dir: of the run.
+        load_from: path of a checkpoint, if any.
+    """
+    if not resume:
+        return None
+    if resume is True and load_from is not None:
+        return load_from
+    if isinstance(resume, str) and resume != 'auto':
+        return resume
+    latest = latest_checkpoint(work_dir)
+    return None if latest is None else str(latest)
+
+
+def fingerprint(state_dict: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of the SHA-256 of all names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state_dict.items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _allowed_globals() -> list:

@@ -28,6 +28,24 @@ DEFAULT_HOOK_KEYS = frozenset({
     'checkpoint', 'logger', 'param_scheduler', 'progress', 'runtime_info', 'sampler_seed', 'seed', 'timer',
     'visualization',
 })  # fmt: skip
+_PROPOSAL_KEYS = frozenset({
+    'max_num', 'max_per_img', 'min_bbox_size', 'nms', 'nms_across_levels', 'nms_post', 'nms_pre', 'nms_thr',
+})  # fmt: skip
+# Places whose keys are read one by one, so that a misspelt one would do nothing; mmdetection's keys are all known.
+STRICT_KEYS = {
+    'randomness': frozenset({'deterministic', 'diff_rank_seed', 'seed'}),
+    'env_cfg': frozenset({'cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'}),
+    'env_cfg.mp_cfg': frozenset({'mp_start_method', 'opencv_num_threads'}),
+    'model.train_cfg.rpn': frozenset({'allowed_border', 'assigner', 'debug', 'pos_weight', 'sampler'}),
+    'model.train_cfg.rpn_proposal': _PROPOSAL_KEYS,
+    'model.train_cfg.rcnn': frozenset({'assigner', 'debug', 'mask_size', 'pos_weight', 'sampler'}),
+    'model.test_cfg.rpn': _PROPOSAL_KEYS,
+    'model.test_cfg.rcnn': frozenset({'mask_thr_binary', 'max_per_img', 'nms', 'score_thr'}),
+}
+TWO_STAGE_KEYS = {
+    'model.train_cfg': frozenset({'rcnn', 'rpn', 'rpn_proposal'}),
+    'model.test_cfg': frozenset({'rcnn', 'rpn'}),
+}
 # Components that a config may describe without a `type`, and how the key ends that they stand under.
 _TYPELESS = dict(DataLoader='dataloader', EpochBasedTrainLoop='train_cfg', IterBasedTrainLoop='train_cfg',
                  ValLoop='val_cfg', TestLoop='test_cfg', LogProcessor='log_processor')  # fmt: skip
@@ -75,6 +93,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         _override(config, cfg_options)
     check_keys(set(config.keys()) - CUSTOMARY_VARIABLES, RUNNER_KEYS, f'{path}: top-level key')
     check_keys(config.get('default_hooks') or {}, DEFAULT_HOOK_KEYS, f'{path}: default_hooks.')
+    _check_strict_keys(config, path)
     config.setdefault('default_scope', SCOPE)
     init_default_scope(config.default_scope)
     return config
@@ -104,14 +123,33 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             raise ConfigError(f'{where} `{key}` is not known; did you mean `{near[0]}`?')
 
 
+def check_known_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse every key that is not a known one, in a place where a config may not add any.
+
+    Args:
+        given, known, where: as of `check_keys`.
+
+    Raises:
+        ConfigError: naming the key, and the one that is likely meant.
+    """
+    known = set(known)
+    for key in given:
+        if key not in known:
+            raise ConfigError(f'{where} `{key}` is not known{_did_you_mean(key, known)}')
+
+
 def require_keys(config: Config, *keys: str) -> None:
     """Check that a config says what a task needs.
+
+    Args:
+        config: of a task.
+        keys: dotted, e.g. `'calibration.optim_wrapper'`.
 
     Raises:
         ConfigError: naming the first missing key, and the config's key that might be it misspelt.
     """
     for key in keys:
-        if config.get(key) is None:
+        if _at(config, key) is None:
             near = difflib.get_close_matches(key, set(config.keys()) - RUNNER_KEYS, n=1, cutoff=0.7)
             hint = f'; is `{near[0]}` meant to be it?' if near else ''
             raise ConfigError(f'{config.filename}: the key `{key}` is missing{hint}')
@@ -119,20 +157,39 @@ def require_keys(config: Config, *keys: str) -> None:
 
 @contextmanager
 def config_errors(config: Config) -> Iterator[None]:
-    """Within the block, a component's misspelt type or keyword becomes a one-line ConfigError.
+    """Within the block, a component's misspelt type or keyword, or impossible value, becomes a one-line ConfigError.
 
-    Components are built deep inside mmengine, which answers a mistake with a KeyError or TypeError; the traceback tells
-    which component was being built from which keys, and the config where it stands. Other errors pass unchanged.
+    Components are built deep inside mmengine, which answers a mistake with a KeyError, TypeError or ValueError; the
+    traceback tells which component was being built from which keys, and the config where it stands. Other errors pass
+    unchanged.
     """
     try:
         yield
     except UserError:
         raise
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         message = _mistake(config, error)
         if message is None:
             raise
         raise ConfigError(f'{config.filename or "config"}: {message}') from error
+
+
+def _at(config: Config, key: str) -> Any:
+    """What stands under a dotted key, or None."""
+    place: Any = config
+    for part in key.split('.'):
+        place = place.get(part) if isinstance(place, (Mapping, Config)) else None
+    return place
+
+
+def _check_strict_keys(config: Config, path: Path) -> None:
+    places = STRICT_KEYS | (TWO_STAGE_KEYS if _at(config, 'model.roi_head') is not None else {})
+    for place, known in places.items():
+        given = _at(config, place)
+        for stage, settings in enumerate(given if isinstance(given, (list, tuple)) else [given]):
+            where = f'{place}.{stage}' if settings is not given else place
+            if isinstance(settings, Mapping):
+                check_known_keys(settings, known, f'{path}: {where}: the key')
 
 
 def _override(config: Config, cfg_options: Mapping[str, Any]) -> None:
@@ -176,14 +233,14 @@ def _mistake(config: Config, error: Exception) -> str | None:
         unknown = _unknown_type(config, building[-1].f_locals)
         if unknown:
             return unknown
-    if not isinstance(error, TypeError):
+    if not isinstance(error, (TypeError, ValueError)):
         return None
     call = r'(\w+)(?:\.__init__)?\(\)'
     keyword = re.search(rf"{call} got an unexpected keyword argument '(\w+)'", str(error))
     missing = re.search(rf"{call} missing \d+ required [\w-]+ arguments?: '(\w+)'", str(error))
     found = keyword or missing
     if found is None:
-        return None
+        return _refused_value(config, building[-1].f_locals, error) if building else None
     component, given = _component(found.group(1), frames, building)
     key = found.group(2)
     name = getattr(component, '__name__', '')
@@ -194,6 +251,14 @@ def _mistake(config: Config, error: Exception) -> str | None:
     if missing:
         return f'{place}{name} needs the key `{key}`'
     return f'{place}{name} has no key `{key}`{_did_you_mean(key, _parameters(component))}'
+
+
+def _refused_value(config: Config, build: Mapping[str, Any], error: Exception) -> str:
+    """About a component that refused what it was given; `build` are build_from_cfg's local variables."""
+    given = build.get('args', {})
+    name = getattr(build.get('obj_cls'), '__name__', 'a component')
+    place = _place(config, name, lambda node: all(given.get(key) == node[key] for key in node if key != 'type'))
+    return f'{place}{name} cannot be built: {_flat(error)}'
 
 
 def _unknown_type(config: Config, build: Mapping[str, Any]) -> str | None:

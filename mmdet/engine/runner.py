@@ -71,6 +71,9 @@ class Runner(runner.Runner):
         """As mmengine's; with `num_workers=0` the settings that only workers have are left out."""
         if isinstance(dataloader, Mapping):
             dataloader = dict(dataloader)
+            for name, least in dict(batch_size=1, num_workers=0).items():
+                if not isinstance(dataloader.get(name, least), int) or dataloader.get(name, least) < least:
+                    raise ConfigError(f'a dataloader has {name}={dataloader[name]}: must be an integer from {least}')
             if not dataloader.get('num_workers'):
                 dataloader.pop('persistent_workers', None)
                 dataloader.pop('prefetch_factor', None)
@@ -93,7 +96,9 @@ class Runner(runner.Runner):
 
     def train(self) -> nn.Module:
         """Train from the start or from where a checkpoint stopped; returns the model."""
-        self._resumed_from = self._checkpoint_to_resume()
+        self._resumed_from = files.checkpoint_to_resume(self._resume, self.work_dir, self._load_from)
+        if self._resume and self._resumed_from is None:
+            self.logger.warning(f'nothing to resume in {self.work_dir}: the training starts from the beginning')
         if self._resumed_from is not None:
             self._resumed = files.read_checkpoint(self._resumed_from)
             self._take_over_seed(self._resumed['meta'].get('seed'))
@@ -221,20 +226,6 @@ class Runner(runner.Runner):
         if frequency is not None:
             meta['class_frequency'] = frequency.to_dict()
         return meta
-
-    def _checkpoint_to_resume(self) -> str | None:
-        """Path of the checkpoint the run continues, or None where it starts."""
-        if not self._resume:
-            return None
-        if self._resume is True and self._load_from is not None:
-            return self._load_from
-        if isinstance(self._resume, str) and self._resume != 'auto':
-            return self._resume
-        latest = files.latest_checkpoint(self.work_dir)
-        if latest is None:
-            self.logger.warning(f'nothing to resume in {self.work_dir}: the training starts from the beginning')
-            return None
-        return str(latest)
 
     def _take_over_seed(self, seed: int | None) -> None:
         """Before anything random is built, continue with the seed of the interrupted run."""

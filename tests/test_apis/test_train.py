@@ -8,7 +8,7 @@ import torch
 
 from mmdet.apis import train
 from mmdet.apis.train import scale_learning_rate
-from mmdet.engine import latest_checkpoint, mixed_precision, read_checkpoint
+from mmdet.engine import latest_checkpoint, load_config, mixed_precision, read_checkpoint
 from mmdet.errors import ConfigError, UserError
 
 from . import tiny
@@ -63,6 +63,13 @@ def test_heads_for_another_number_of_classes(glyphs, tmp_path, head, num_classes
     config.model.roi_head[head].num_classes = num_classes
     message = f'model.roi_head.{head}.num_classes is {num_classes}, but the data of train_dataloader has 8 classes'
     with pytest.raises(ConfigError, match=message):
+        train(config)
+
+
+@pytest.mark.parametrize('seed', [-1, 2**32, 'one'])
+def test_seed_out_of_range(tmp_path, seed):
+    config = load_config(tiny.CONFIGS / 'quickstart/base.py', dict(randomness=dict(seed=seed), work_dir=str(tmp_path)))
+    with pytest.raises(ConfigError, match=f'randomness.seed={seed}: choose one from 0'):
         train(config)
 
 

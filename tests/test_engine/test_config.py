@@ -88,6 +88,55 @@ def test_misspelt_default_hook(tmp_path):
     assert message_of(path) == f'{path}: default_hooks. `chekpoint` is not known; did you mean `checkpoint`?'
 
 
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ('test_cfg=dict(rcnn=dict(score_thresh=0.1))', 'model.test_cfg.rcnn: the key `score_thresh` is not known; '
+         'did you mean `score_thr`?'),
+        ('train_cfg=dict(rcnn=dict(mask_sise=28))', 'model.train_cfg.rcnn: the key `mask_sise` is not known; '
+         'did you mean `mask_size`?'),
+        ('train_cfg=dict(rcnn=[dict(mask_size=28), dict(mask_sise=28)])', 'model.train_cfg.rcnn.1: the key '
+         '`mask_sise` is not known; did you mean `mask_size`?'),
+        ('train_cfg=dict(rpn_proposal=dict(nms_per=9))', 'model.train_cfg.rpn_proposal: the key `nms_per` is not '
+         'known; did you mean `nms_pre`?'),
+        ('roi_head=dict(), train_cfg=dict(rccn=dict())', 'model.train_cfg: the key `rccn` is not known; '
+         'did you mean `rcnn`?'),
+    ],
+)  # fmt: skip
+def test_misspelt_settings_of_a_model(tmp_path, settings, message):
+    path = write(tmp_path / 'config.py', f'model = dict({settings})')
+    assert message_of(path) == f'{path}: {message}'
+
+
+def test_settings_mmdetection_knows(tmp_path):
+    path = write(
+        tmp_path / 'config.py',
+        """model = dict(roi_head=dict(), train_cfg=dict(
+            rpn=dict(assigner=dict(), sampler=dict(), allowed_border=-1, pos_weight=-1, debug=False),
+            rpn_proposal=dict(nms_pre=2, nms_post=2, max_num=2, max_per_img=2, nms=dict(), min_bbox_size=0,
+                              nms_across_levels=False),
+            rcnn=[dict(assigner=dict(), sampler=dict(), mask_size=28, pos_weight=-1, debug=False)]),
+        test_cfg=dict(rpn=dict(nms_pre=2), rcnn=dict(score_thr=0, nms=dict(), max_per_img=9, mask_thr_binary=-1)))""",
+    )
+    load_config(path)
+    load_config(write(tmp_path / 'other.py', 'model = dict(train_cfg=dict(assigner=dict()), test_cfg=None)'))
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('randomness = dict(sed=1)', 'randomness: the key `sed` is not known; did you mean `seed`?'),
+        ('env_cfg = dict(cudnn_bench=True)', 'env_cfg: the key `cudnn_bench` is not known; '
+         'did you mean `cudnn_benchmark`?'),
+        ('env_cfg = dict(mp_cfg=dict(start_method="fork"))', 'env_cfg.mp_cfg: the key `start_method` is not known; '
+         'did you mean `mp_start_method`?'),
+    ],
+)  # fmt: skip
+def test_misspelt_settings_of_a_run(tmp_path, text, message):
+    path = write(tmp_path / 'config.py', text)
+    assert message_of(path) == f'{path}: {message}'
+
+
 def test_variables_of_the_users_own_are_no_mistakes(tmp_path):
     own = ['train_pipeline', 'test_pipeline', 'val_pipeline', 'tta_pipeline',
            'dataset_type', 'data_root', 'train_dataloader_small', 'base_lr', 'num_classes', 'warmup',
@@ -170,11 +219,21 @@ def built(tmp_path, **changes):
             dict(default_hooks__checkpoint__intervall=1),
             'default_hooks.checkpoint: CheckpointHook has no key `intervall`; did you mean `interval`?',
         ),
+        (
+            dict(optim_wrapper__optimizer__lr=-1),
+            'optim_wrapper.optimizer: SGD cannot be built: ValueError: Invalid learning rate: -1',
+        ),
+        (dict(train_dataloader__batch_size=0), 'a dataloader has batch_size=0: must be an integer from 1'),
         (dict(model=dict(_delete_=True, width=3)), 'a model is configured without a `type` (its keys: width)'),
     ],
 )
 def test_misspelt_component(tmp_path, changes, message):
     assert built(tmp_path, **changes) == message
+
+
+def test_value_of_another_kind(tmp_path):
+    message = built(tmp_path, optim_wrapper__optimizer__lr='abc')
+    assert message.startswith('optim_wrapper.optimizer: SGD cannot be built: TypeError')
 
 
 def test_loop_by_epoch_takes_its_keys_from_train_cfg(tmp_path):
