@@ -8,7 +8,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, w
 from mmengine.dist import is_main_process
 
 from mmdet.apis import calibrate
-from mmdet.engine import add_common_options, add_training_options, config_from_arguments, mixed_precision, run_tool
+from mmdet.engine import (
+    add_common_options,
+    add_training_options,
+    config_from_arguments,
+    mixed_precision,
+    require_keys,
+    run_tool,
+)
 
 
 def parse_args() -> Namespace:
@@ -28,7 +35,8 @@ def main() -> None:
     """Calibrate and say where the result lies."""
     args = parse_args()
     cfg = config_from_arguments(args)
-    if args.amp and 'calibration' in cfg:
+    if args.amp:
+        require_keys(cfg, 'calibration', 'calibration.optim_wrapper')
         cfg.calibration.optim_wrapper = mixed_precision(cfg.calibration.optim_wrapper)
     result = calibrate(cfg, args.checkpoint)
     if is_main_process():

@@ -51,7 +51,7 @@ class Calibrator(nn.Module):
         Args:
             base_scores: (R, C + 1) the detector's own.
             logits: from `logits`, averaged over the stages of a cascade.
-            setting: one of `score_settings`.
+            setting: one of `score_settings`, or `'base'` for the base scores as they are.
         """
         raise NotImplementedError
 

@@ -21,7 +21,8 @@ class SimCal(Calibrator):
 
     * `dual`: q[z] if z has fewer than `threshold` training instances, else p[z]; background is p's (paper, eq. 2);
     * `calibrated`: q[z];
-    * `average`: (p[z] + q[z]) / 2.
+    * `average`: (p[z] + q[z]) / 2;
+    * `base`: p[z].
 
     Scores are not normalised again.
 
@@ -40,11 +41,14 @@ class SimCal(Calibrator):
         self.threshold = threshold
 
     def bind(self, base_heads: Sequence[nn.Module], frequency: ClassFrequency) -> 'SimCal':
-        """One head for each of the detector's stages; `3fc_ft` starts as the base classifier itself."""
+        """One head for each of the detector's stages; `3fc_ft` starts as the base classifier itself.
+
+        All of it is on the device the base heads are on.
+        """
         self.heads = nn.ModuleList(build_head(self.head, base_head) for base_head in base_heads)
         counts = torch.as_tensor(frequency.instance_count)
         self.register_buffer('is_rare', counts < self.threshold, persistent=False)
-        return self
+        return self.to(base_heads[0].fc_cls.weight.device)
 
     def logits(self, roi_feats: Tensor, shared_feats: Tensor, base_logits: Tensor, stage: int = 0) -> Tensor:
         """(R, D, S, S) RoI features -> (R, C + 1); the base's own features and logits play no part."""
@@ -57,6 +61,8 @@ class SimCal(Calibrator):
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'dual') -> Tensor:
         """(R, C + 1) base scores and calibrated logits -> (R, C + 1) float32 scores."""
         self.check_setting(setting)
+        if setting == 'base':
+            return base_scores
         calibrated = logits.float().softmax(dim=-1)
         if setting == 'calibrated':
             return calibrated

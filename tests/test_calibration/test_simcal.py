@@ -44,6 +44,7 @@ def test_dual_scores_follow_the_rule_class_by_class(counts, threshold, seed):
     assert torch.equal(dual[:, -1], base[:, -1])
     assert torch.equal(calibrator.scores(base, logits, 'calibrated'), calibrated)
     assert torch.allclose(calibrator.scores(base, logits, 'average'), (base + calibrated) / 2)
+    assert calibrator.scores(base, logits, 'base') is base
 
 
 def test_a_class_with_exactly_t_instances_keeps_the_base_score():
@@ -65,6 +66,13 @@ def test_3fc_ft_starts_as_the_base_classifier(kind, device):
     roi_feats = torch.randn(10, 8, 7, 7, device=device)
     base_logits, _ = base(roi_feats)
     assert torch.equal(calibrator.logits(roi_feats, base.shared(roi_feats), base_logits), base_logits)
+
+
+@pytest.mark.parametrize('head', ['2fc_rand', '3fc_ft'])
+def test_heads_are_bound_on_the_device_of_the_base(head):
+    base = box_head(2).to('meta')
+    calibrator = SimCal(head).bind([base], frequency_of([1, 2]))
+    assert {tensor.device.type for tensor in [*calibrator.parameters(), calibrator.is_rare]} == {'meta'}
 
 
 def test_3fc_ft_shares_no_storage_with_the_base():

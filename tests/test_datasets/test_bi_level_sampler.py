@@ -138,6 +138,15 @@ def test_a_step_that_ranks_cannot_share_is_refused(monkeypatch):
         BiLevelSampler(CountedImages([np.arange(2)], [2]), classes_per_step=16, seed=0)
 
 
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('classes_per_step', 0), ('classes_per_step', 1.5), ('images_per_class', 0), ('cap', 0), ('tau', float('nan'))],
+)
+def test_numbers_out_of_range_are_refused(name, value):
+    with pytest.raises(ConfigError, match=rf'calibration\.sampler\.{name}={value}: must be'):
+        BiLevelSampler(CountedImages([np.arange(2)], [2]), seed=0, **{name: value})
+
+
 def test_no_class_with_an_image_is_refused():
     with pytest.raises(ConfigError, match='no class has a training image'):
         BiLevelStream([np.arange(0)], np.array([0]))

@@ -26,10 +26,13 @@ class BiLevelStream:
         instance_count: (C,) training instances of each class.
         images_per_class: images drawn for a drawn class.
         tau: classes are drawn with probability proportional to `min(instance_count, cap) ** tau`; 0 is uniform.
-        cap: in instances.
+        cap: in instances, at least 1.
         seed: of the stream.
 
     Classes without an image are never drawn.
+
+    Raises:
+        ConfigError: no class has an image, or a number that is out of its range.
     """
 
     def __init__(
@@ -41,6 +44,11 @@ class BiLevelStream:
         cap: int = 100,
         seed: int = 0,
     ):
+        if images_per_class < 1 or cap < 1:
+            name, value = ('images_per_class', images_per_class) if images_per_class < 1 else ('cap', cap)
+            raise ConfigError(f'calibration.sampler.{name}={value}: must be at least 1')
+        if not np.isfinite(tau):
+            raise ConfigError(f'calibration.sampler.tau={tau}: must be a finite number')
         self.num_images = np.array([len(images) for images in images_of_class])
         if not self.num_images.any():
             raise ConfigError('bi-level sampling: no class has a training image')
@@ -71,8 +79,11 @@ def images_of_rank(classes_per_step: int, images_per_class: int) -> int:
     """This rank's share of a step, in images.
 
     Raises:
-        ConfigError: where the ranks cannot share the step evenly.
+        ConfigError: an empty step, or one the ranks cannot share evenly.
     """
+    for name, value in dict(classes_per_step=classes_per_step, images_per_class=images_per_class).items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f'calibration.sampler.{name}={value}: must be an integer from 1')
     images_per_step, world_size = classes_per_step * images_per_class, get_world_size()
     if images_per_step % world_size:
         raise ConfigError(
