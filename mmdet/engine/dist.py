@@ -32,14 +32,14 @@ def start_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) ->
         dist_cfg: mmengine's `env_cfg.dist_cfg`: `backend` and `timeout` in seconds.
 
     Raises:
-        ConfigError: where the launcher's environment variables are not there.
+        ConfigError: where the launcher's environment variables are not there, or make no sense.
     """
     if launcher == 'none' or is_distributed():
         return
     if launcher not in LAUNCHERS:
         raise ConfigError(f'--launcher {launcher}: not one of {", ".join(LAUNCHERS)}')
     _take_environment(launcher)
-    local_rank, local_size = int(os.environ['LOCAL_RANK']), int(os.environ['LOCAL_WORLD_SIZE'])
+    local_rank, local_size = _count('LOCAL_RANK', launcher), _count('LOCAL_WORLD_SIZE', launcher)
     dist_cfg = dict(dist_cfg or {})
     timeout = timedelta(seconds=dist_cfg.get('timeout') or 1800)
     if torch.cuda.is_available():
@@ -72,12 +72,32 @@ def _take_environment(launcher: str) -> None:
         os.environ['MASTER_ADDR'] = _first_host() if launcher == 'slurm' else '127.0.0.1'
 
 
+def _count(name: str, launcher: str) -> int:
+    """The number an environment variable holds."""
+    try:
+        return int(os.environ[name])
+    except ValueError as error:
+        raise ConfigError(f'--launcher {launcher}: {name}={os.environ[name]} is not a number') from error
+
+
 def _first_host() -> str:
-    """Name of the first host of a slurm job."""
-    hosts = subprocess.run(
-        ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], capture_output=True, text=True, check=True
-    )
-    return hosts.stdout.split()[0]
+    """Name of the first host of a slurm job.
+
+    Raises:
+        ConfigError: where slurm does not tell it.
+    """
+    mend = 'start the tool with `srun ...` within a job, or set MASTER_ADDR to the name of the first host'
+    if 'SLURM_NODELIST' not in os.environ:
+        raise ConfigError(f'--launcher slurm: SLURM_NODELIST is not set; {mend}')
+    nodes = os.environ['SLURM_NODELIST']
+    command = ['scontrol', 'show', 'hostnames', nodes]
+    try:
+        hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ConfigError(f'--launcher slurm: `{" ".join(command)}` cannot be run; {mend}') from error
+    if not hosts:
+        raise ConfigError(f'--launcher slurm: SLURM_NODELIST={nodes} names no host; {mend}')
+    return hosts[0]
 
 
 def _divide_cores(num_processes: int) -> None:
