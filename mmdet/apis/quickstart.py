@@ -1,6 +1,6 @@
 """The whole road on GlyphLT: generate, train, calibrate, test, report; what is finished is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .test import test
 from .train import train
 
 SETTINGS = ('base', 'calibrated', 'dual')
+_RESULTS = ('', '_per_class')
 
 
 def quickstart(
@@ -49,11 +50,33 @@ def quickstart(
     calibration = _config(calibration_config, work_dir / 'calibrated', data_root, seed)
     data = Path(base.data_root)
 
-    generating = Stage('generate', data, [str(base.generation)], emptied=False)
-    training = Stage('train', Path(base.work_dir), [base.pretty_text], [generating])
-    calibrating = Stage('calibrate', Path(calibration.work_dir), [calibration.pretty_text], [training])
-    testing = Stage('test', calibrating.folder / 'test', SETTINGS, [calibrating])
-    calibrated = calibrating.folder / RESULT
+    annotations = [Path(base.data_root, base[f'{split}_dataloader'].dataset.ann_file) for split in ('train', 'test')]
+    calibrated = Path(calibration.work_dir) / RESULT
+    tested = calibrated.with_name('test')
+    generating = Stage(
+        'generate', data, [str(base.generation)], emptied=False, has_product=lambda: _are_files(annotations)
+    )
+    training = Stage(
+        'train',
+        Path(base.work_dir),
+        [base.pretty_text],
+        [generating],
+        has_product=lambda: latest_checkpoint(base.work_dir) is not None,
+    )
+    calibrating = Stage(
+        'calibrate',
+        Path(calibration.work_dir),
+        [calibration.pretty_text],
+        [training],
+        has_product=lambda: _are_files([calibrated]),
+    )
+    testing = Stage(
+        'test',
+        tested,
+        SETTINGS,
+        [calibrating],
+        has_product=lambda: _are_files(tested / f'{setting}{kind}.json' for setting in SETTINGS for kind in _RESULTS),
+    )
 
     work = {
         generating: lambda: console.print(_generate(data, base.generation), highlight=False, soft_wrap=True),
@@ -107,10 +130,16 @@ def _resumed(config: Config) -> Config:
     return config
 
 
+def _are_files(paths: Iterable[Path]) -> bool:
+    return all(path.is_file() for path in paths)
+
+
 def _announce(stage: Stage, number: str, console: Console) -> None:
     state = ''
     if stage.is_finished:
         state = f', finished before in {stage.seconds:.0f} s'
+    elif stage.starts_anew:
+        state = ', its config or what it builds on has changed: starts anew'
     elif stage.is_known and stage.seconds:
         state = ', going on'
     console.print(f'[bold]{number} {stage.name}[/bold] in {stage.folder}{state}', highlight=False)

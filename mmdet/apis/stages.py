@@ -18,17 +18,21 @@ class Stage:
     """One stage, its folder and, in `stage.json` there, what is known of it.
 
     Everything the stage depends on is hashed into its key. Finished under that key, it is not done again; interrupted
-    under that key, it goes on where it was; under another key it starts anew in an emptied folder.
+    under that key, or without what it has made, it goes on where it was; under another key it starts anew in an emptied
+    folder.
 
     Args:
         name: for the user.
         folder: what the stage makes lies here.
         depends_on: texts, e.g. a config; the package's version is added.
         after: the stages before this one, whose keys it depends on too.
-        emptied: whether a folder from another key is emptied, or only written over.
+        emptied: whether `run` empties a folder from another key, or only writes over it.
+        has_product: whether what the stage makes is there.
 
     Attributes:
         key: hexadecimal.
+        is_known: whether the folder is from a start under this key.
+        starts_anew: whether the folder is from another key.
         seconds: wall time the stage has taken so far, all starts together.
 
     Raises:
@@ -36,7 +40,13 @@ class Stage:
     """
 
     def __init__(
-        self, name: str, folder: Path, depends_on: Sequence[str], after: Sequence['Stage'] = (), emptied: bool = True
+        self,
+        name: str,
+        folder: Path,
+        depends_on: Sequence[str],
+        after: Sequence['Stage'] = (),
+        emptied: bool = True,
+        has_product: Callable[[], bool] = lambda: True,
     ):
         self.name = name
         self.folder = folder
@@ -45,17 +55,23 @@ class Stage:
         self._record_file = folder / RECORD
         record = self._read_record()
         self.is_known = record.get('key') == self.key
+        self.starts_anew = bool(record) and not self.is_known
+        self._emptied = emptied
         if not self.is_known:
             record = {}
-            self._make_room(emptied)
-        self.is_finished = record.get('finished', False)
+            self._check_folder()
+        self.is_finished = record.get('finished', False) and has_product()
         self.seconds = record.get('seconds', 0.0)
 
     def run(self, work: Callable[[], None]) -> None:
         """Do the stage's work, unless it is finished; time that an interruption ends is counted too."""
         if self.is_finished:
             return
+        if not self.is_known and self._emptied and self.folder.exists():
+            self._check_folder()
+            shutil.rmtree(self.folder)
         self._write_record()
+        self.is_known = True
         began, seconds_before = time.monotonic(), self.seconds
         try:
             work()
@@ -74,9 +90,9 @@ class Stage:
         record = json.dumps(dict(key=self.key, finished=self.is_finished, seconds=round(self.seconds, 1)))
         write_atomically(self._record_file, lambda file: file.write(record.encode()))
 
-    def _make_room(self, emptied: bool) -> None:
-        if not emptied or not self.folder.exists():
+    def _check_folder(self) -> None:
+        """Refuse a folder that would have to be emptied, and is not from an earlier run."""
+        if not self._emptied or not self.folder.exists() or self._record_file.exists():
             return
-        if any(self.folder.iterdir()) and not self._record_file.exists():
+        if any(self.folder.iterdir()):
             raise UserError(f'{self.folder}: is not empty and not from an earlier run; choose another --work-dir')
-        shutil.rmtree(self.folder)

@@ -47,7 +47,22 @@ def test_stage_starts_anew_when_something_it_depends_on_changes(tmp_path, monkey
     else:
         monkeypatch.setattr(mmdet, '__version__', '999')
     again = Stage('calibrate', folder, texts, after=[train])
-    assert not again.is_finished and not (folder / 'result').exists()
+    assert not again.is_finished and again.starts_anew
+    assert (folder / 'result').exists(), 'made room before the stage is run'
+    again.run(lambda: write(folder, 'other_result'))
+    assert not (folder / 'result').exists() and (folder / 'other_result').exists()
+
+
+def test_finished_stage_whose_product_is_gone_is_run_again(tmp_path):
+    folder = tmp_path / 'train'
+    product = folder / 'result'
+    Stage('train', folder, ['config'], has_product=product.exists).run(lambda: write(folder))
+    assert Stage('train', folder, ['config'], has_product=product.exists).is_finished
+    product.unlink()
+    again = Stage('train', folder, ['config'], has_product=product.exists)
+    assert not again.is_finished and not again.starts_anew
+    again.run(lambda: write(folder))
+    assert again.is_finished and product.exists()
 
 
 def test_folder_of_someone_else_is_left_alone(tmp_path):
@@ -60,5 +75,5 @@ def test_folder_of_someone_else_is_left_alone(tmp_path):
 def test_data_folder_is_never_emptied(tmp_path):
     write(tmp_path / 'data', 'photograph.jpg')
     Stage('generate', tmp_path / 'data', ['seed 0'], emptied=False).run(lambda: write(tmp_path / 'data'))
-    Stage('generate', tmp_path / 'data', ['seed 1'], emptied=False)
+    Stage('generate', tmp_path / 'data', ['seed 1'], emptied=False).run(lambda: write(tmp_path / 'data'))
     assert (tmp_path / 'data/photograph.jpg').exists()
