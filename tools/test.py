@@ -45,6 +45,7 @@ def main() -> None:
     """Test, print the figures and say where they lie."""
     args = parse_args()
     cfg = config_from_arguments(args)
+    written = []
     figures = test(
         cfg,
         args.checkpoint,
@@ -56,12 +57,15 @@ def main() -> None:
         wait_time=args.wait_time,
         format_only=args.format_only,
         batch_size=args.batch_size,
+        on_file=written.append,
     )
     if not is_main_process():
         return
+    for path in written:
+        print(f'detections: {path}')
     if not args.format_only:
         Console().print(comparison_table(figures).to_rich())
-    print(f'results: {args.out or Path(cfg.work_dir) / "test"}')
+        print(f'results: {Path(cfg.work_dir) / "test"}')
 
 
 if __name__ == '__main__':

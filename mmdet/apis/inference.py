@@ -74,6 +74,7 @@ def build_detector(
         CheckpointError: as `init_detector`.
     """
     require_keys(config, 'model')
+    scores = None if scores is None else _distinct(scores)
     calibrated = checkpoint is not None and 'calibrator' in checkpoint['meta']
     if threshold is not None and threshold < 0:
         raise ConfigError(f'--threshold {threshold}: counts training instances and cannot be below 0')
@@ -95,6 +96,14 @@ def build_detector(
     if checkpoint is not None:
         load_weights(detector, checkpoint, path)
     return detector
+
+
+def _distinct(scores: Sequence[str]) -> list[str]:
+    """Names of score settings, each once."""
+    names = list(dict.fromkeys(name.strip() for name in scores))
+    if not names or '' in names:
+        raise ConfigError(f'--scores {",".join(scores)}: name score settings with commas between them, e.g. base,dual')
+    return names
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Testing a detector: detections once, figures under every score setting asked for."""
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def test(
     wait_time: float = 0.0,
     format_only: bool = False,
     batch_size: int | None = None,
+    on_file: Callable[[Path], None] = lambda path: None,
 ) -> Figures:
     """Test a checkpoint on the config's test data, in one pass for all score settings.
 
@@ -56,6 +57,7 @@ def test(
         wait_time: see `show`.
         format_only: write result files for an evaluation elsewhere, and compute nothing.
         batch_size: in the place of the config's.
+        on_file: called, in the first process, with every file of detections that has been written.
 
     Returns:
         For each setting its figures, 0..1, by their names with the evaluator's prefix (`lvis/segm_AP`).
@@ -66,6 +68,10 @@ def test(
     require_keys(cfg, 'model', 'test_dataloader', 'test_evaluator', 'work_dir')
     if out is not None and Path(out).suffix not in ('.pkl', '.json'):
         raise ConfigError(f'--out {out}: results are written as .pkl or .json')
+    if format_only and out is not None and Path(out).suffix == '.pkl':
+        raise ConfigError('--format-only writes .json; give --out FILE.json')
+    if batch_size is not None and batch_size < 1:
+        raise ConfigError(f'--batch-size {batch_size}: must be at least 1')
     prepare_run(cfg)
     if batch_size is not None:
         cfg.test_dataloader.batch_size = batch_size
@@ -96,8 +102,11 @@ def test(
         if isinstance(metric, StreamingMetric):
             metric.class_frequency = frequency
     figures = _by_setting(runner.test(), settings)
-    if is_main_process() and not format_only:
-        _write(figures, metrics, folder)
+    if is_main_process():
+        for path in _files_of_detections(evaluator.metrics):
+            on_file(path)
+        if not format_only:
+            _write(figures, metrics, folder)
     barrier()
     return figures
 
@@ -155,6 +164,15 @@ def _training_counts(cfg: Config, meta: Mapping[str, Any]) -> ClassFrequency | N
     if 'ann_file' not in config or not Path(config.get('data_root', ''), config['ann_file']).is_file():
         return None
     return class_frequency(DATASETS.build(dict(config, pipeline=[])))
+
+
+def _files_of_detections(metrics: Iterable[Any]) -> Iterator[Path]:
+    """What metrics have written beside the figures."""
+    for metric in metrics:
+        if isinstance(metric, ResultsPickle):
+            yield Path(metric.path)
+        elif isinstance(metric, StreamingMetric) and metric.outfile_prefix is not None:
+            yield from (Path(f'{metric.outfile_prefix}.{iou_type}.json') for iou_type in metric.iou_types)
 
 
 def _by_setting(figures: Mapping[str, float], settings: Sequence[str]) -> Figures:

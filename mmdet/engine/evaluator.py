@@ -50,7 +50,8 @@ class ResultsPickle(BaseMetric):
     """
 
     def __init__(self, path: str | Path):
-        super().__init__(prefix='results')
+        # Processes hand over their shares through files, in a folder that goes when they are joined.
+        super().__init__(prefix='results', collect_dir=f'{path}.parts')
         self.path = path
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:

@@ -91,6 +91,11 @@ def test_format_only(glyphs, checkpoints, tmp_path):
         (dict(scores=['dual']), r'--scores dual: .*base\.pth is not calibrated.*tools/calibrate\.py'),
         (dict(threshold=-1), '--threshold -1: counts training instances and cannot be below 0'),
         (dict(threshold=10), r'--threshold 10: .*base\.pth is not calibrated'),
+        (dict(format_only=True, out='results.pkl'), r'--format-only writes \.json; give --out FILE\.json'),
+        (dict(batch_size=0), '--batch-size 0: must be at least 1'),
+        (dict(batch_size=-2), '--batch-size -2: must be at least 1'),
+        (dict(scores=['base', ' ']), '--scores base, : name score settings'),
+        (dict(scores=[]), '--scores : name score settings'),
         (dict(out='results.txt'), r'--out results\.txt: results are written as \.pkl or \.json'),
     ],
 )
@@ -159,9 +164,12 @@ def test_showing_needs_a_display(glyphs, checkpoints, tmp_path, monkeypatch):
 def test_tool(glyphs, checkpoints, tmp_path, monkeypatch, capsys):
     options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs).items()]
     config, checkpoint = str(tiny.CONFIGS / 'quickstart/base.py'), str(checkpoints / 'calibrated.pth')
-    arguments = ['--scores', 'base,dual', '--work-dir', str(tmp_path), '--cfg-options', *options]
+    arguments = ['--scores', 'base, dual,base', '--out', str(tmp_path / 'out.json'), '--work-dir', str(tmp_path)]
+    arguments += ['--cfg-options', *options]
     monkeypatch.setattr(sys, 'argv', ['test.py', config, checkpoint, *arguments])
     runpy.run_path(str(TOOLS / 'test.py'), run_name='__main__')
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == f'results: {tmp_path / "test"}'
+    files = [tmp_path / f'out.{setting}.{kind}.json' for setting in ('base', 'dual') for kind in ('bbox', 'segm')]
+    assert printed[:4] == [f'detections: {file}' for file in files] and all(file.is_file() for file in files)
     assert any('APr' in line for line in printed) and any('dual − base' in line for line in printed)

@@ -23,13 +23,19 @@ def test_training_and_testing(glyphs, tmp_path, free_port, monkeypatch):
     config = str(tiny.CONFIGS / 'quickstart/base.py')
     common = ['--seed', '5', '--launcher', 'pytorch', '--cfg-options', *options]
     train = ['train.py', config, '--work-dir', str(tmp_path), *common]
-    test = ['test.py', config, str(tmp_path / 'iter_1.pth'), '--work-dir', str(tmp_path / 'two'), *common[2:]]
+    kept = ['--out', str(tmp_path / 'kept.pkl')]
+    test = ['test.py', config, str(tmp_path / 'iter_1.pth'), '--work-dir', str(tmp_path / 'two'), *kept, *common[2:]]
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
-    done = subprocess.run([*command, __file__, json.dumps([train, test])], capture_output=True, text=True, timeout=120)
+    folder = tmp_path / 'cwd'
+    folder.mkdir()
+    command += [__file__, json.dumps([train, test])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f'trained: {tmp_path / "iter_1.pth"}'
     assert done.stdout.splitlines()[-1] == f'results: {tmp_path / "two/test"}'
     assert 'Warning' not in done.stderr
+    assert (tmp_path / 'kept.pkl').is_file() and not (tmp_path / 'kept.pkl.parts').exists()
+    assert not any(folder.iterdir())
     assert read_checkpoint(tmp_path / 'iter_1.pth')['meta']['seed'] == 5
 
     monkeypatch.setattr(sys, 'argv', sys.argv)
