@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 
 from mmdet.datasets import CocoDataset, Draw
@@ -141,6 +142,38 @@ def test_a_truncated_image_is_named(tiny, index, name, share):
     with pytest.raises(ImageError, match=name) as error:
         build(tiny)[index]
     assert '\n' not in str(error.value)
+
+
+def test_what_follows_or_precedes_the_pixels_of_a_jpeg_does_not_matter(tiny):
+    path = tiny.root / 'images/b.jpg'
+    whole = path.read_bytes()
+    pixels = build(tiny)[1]['inputs']
+    thumbnail = b'\xff\xe1' + (len(whole) + 2).to_bytes(2, 'big') + whole
+    for data in (whole + b'film \xff\xda\xff', whole + whole[: len(whole) // 2], whole[:2] + thumbnail + whole[2:]):
+        path.write_bytes(data)
+        assert torch.equal(build(tiny)[1]['inputs'], pixels)
+    for data in (whole[:2] + thumbnail + whole[2:-9], whole[:2] + thumbnail):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match='b.jpg: the image file is cut short'):
+            build(tiny)[1]
+
+
+def test_an_image_of_another_size_than_annotated_is_named(tiny):
+    tiny.content['images'][0]['width'] = 61
+    with pytest.raises(ImageError, match=r'images/a\.png: the image is 60x40, but was annotated at 61x40; fetch'):
+        build(tiny)[0]
+    assert build(tiny)[1]['inputs'].shape == (3, 60, 40)
+
+
+def test_an_image_is_turned_as_its_exif_orientation_says(tiny):
+    photo = Image.open(tiny.root / 'images/b.jpg')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.transpose(Image.Transpose.ROTATE_90).save(tiny.root / 'images/b.jpg', exif=exif)
+    assert build(tiny)[1]['data_samples'].ori_shape == (60, 40)
+    ignoring = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation'), dict(type='PackDetInputs')]
+    with pytest.raises(ImageError, match='the image is 60x40, but was annotated at 40x60'):
+        build(tiny, pipeline=ignoring)[1]
 
 
 def test_a_file_that_is_no_image(tiny):

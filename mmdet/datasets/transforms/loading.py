@@ -1,4 +1,6 @@
 """Loading an image and its annotations."""
+import re
+
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -8,13 +10,17 @@ from mmdet.errors import AnnotationError, ImageError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.masks import InstanceMasks
 
-_JPEG, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+_JPEG, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', 0xDA, b'\xff\xd9'
+_jpeg_marker = re.compile(rb'\xff[\x01-\xfe]').search
 _PNG, _PNG_END = b'\x89PNG', b'IEND'
 
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
     """Read and decode the image at `img_path`: sets `img` (H, W, 3) BGR, `img_shape` and `ori_shape` (H, W).
+
+    The image is turned as its EXIF orientation says (unless `color_type` or the decoder ignores it), and must then have
+    the `height` and `width` of its annotations, where these are known.
 
     Args:
         to_float32: decode to float32 instead of uint8.
@@ -23,7 +29,7 @@ class LoadImageFromFile(BaseTransform):
         backend_args: for files that are not on a local disk; see mmengine.fileio.
 
     Raises:
-        ImageError: the file is missing, cut short, or not an image.
+        ImageError: the file is missing, cut short, not an image, or of another size than its annotations.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class LoadImageFromFile(BaseTransform):
         """Load one image."""
         path = results['img_path']
         img = read_image(path, self.color_type, self.imdecode_backend, self.backend_args)
+        _check_size(path, img, results)
         results['img'] = img.astype(np.float32) if self.to_float32 else img
         results['img_shape'] = results['ori_shape'] = img.shape[:2]
         return results
@@ -140,8 +147,31 @@ def read_image(path: str, color_type: str, backend: str, backend_args: dict | No
     return img
 
 
+def _check_size(path: str, img: np.ndarray, record: dict) -> None:
+    height, width = img.shape[:2]
+    if (record.get('height', height), record.get('width', width)) != (height, width):
+        raise ImageError(
+            f'{path}: the image is {width}x{height}, but was annotated at {record["width"]}x{record["height"]}; '
+            f'fetch the right image or mend its record'
+        )
+
+
 def _is_cut_short(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; decoders fill what is missing with grey and say nothing."""
     if data.startswith(_JPEG):
-        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+        return data.find(_JPEG_END, _jpeg_scan(data)) < 0
     return not data or data.startswith(_PNG) and _PNG_END not in data[-64:]
+
+
+def _jpeg_scan(data: bytes) -> int:
+    """Where the pixels of a JPEG begin, behind thumbnails and the like; the file's end where there are none.
+
+    What follows the image's own end, such as a second image or a film, may hold anything.
+    """
+    position = len(_JPEG)
+    while marker := _jpeg_marker(data, position):
+        position = marker.end()
+        if data[position - 1] == _JPEG_SCAN:
+            return position
+        position += int.from_bytes(data[position : position + 2], 'big')
+    return len(data)
