@@ -1,6 +1,7 @@
 """Annotation files as they lie: .json, .json.gz or .json.zip."""
 import gzip
 import json
+import os
 import re
 import zipfile
 import zlib
@@ -58,14 +59,21 @@ def read_text(path: str | Path) -> str:
         raise AnnotationError(f'{path}: cannot be read ({error.strerror or error})') from None
 
 
+def check_name(path: str | Path) -> None:
+    """Raises AnnotationError where `write_json` writes no file of this name."""
+    if not str(path).endswith(('.json', '.json.gz')):
+        raise AnnotationError(f'{path}: cannot be written under this name; take one that ends in .json or .json.gz')
+
+
 def write_json(path: str | Path, content: dict) -> None:
     """Write a .json or .json.gz file under a temporary name, then rename it: the file is whole or absent.
 
     Raises:
-        AnnotationError: it cannot be written.
+        AnnotationError: it cannot be written, or has a name with another ending.
     """
+    check_name(path)
     path = Path(path)
-    temporary = path.with_name(path.name + '.tmp')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     data = json.dumps(content).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

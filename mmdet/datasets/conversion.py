@@ -1,10 +1,14 @@
 """Between annotation formats."""
+import logging
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from mmengine.logging import print_log
+
 from mmdet.errors import AnnotationError
 
-from .annotation_file import read_json, write_json
+from .annotation_file import check_name, read_json, write_json
+from .complaints import Complaints
 
 RARE_UP_TO, COMMON_UP_TO = 10, 100
 """LVIS calls a class rare with at most 10 training images, common with at most 100, else frequent."""
@@ -22,19 +26,21 @@ def coco_to_lvis(coco_json: str | Path, lvis_json: str | Path, train_json: str |
 
     COCO is annotated exhaustively: in each image every absent class is negative, and only the classes with a crowd
     region are not exhaustively annotated. LVIS's evaluator does not know `iscrowd`, so that crowds get `ignore` too,
-    which it does know.
+    which it does know. Annotations of unknown categories or images are left out with a warning that counts them.
 
     Args:
         coco_json: what to convert.
-        lvis_json: the file to write, gzipped where its name ends in .gz.
+        lvis_json: the file to write, .json or .json.gz.
         train_json: annotations that the classes' counts and frequencies are taken from; by default `coco_json`.
 
     Returns:
         One line saying what was written.
 
     Raises:
-        AnnotationError: a file is not in COCO format.
+        AnnotationError: a file is not in COCO format, more than 1 % of its annotations are of unknown categories or
+            images, or the result cannot be written.
     """
+    check_name(lvis_json)
     coco = _read_coco(coco_json)
     train = _read_coco(train_json) if train_json else coco
     classes_in, crowds_in = defaultdict(set), defaultdict(set)
@@ -72,7 +78,34 @@ def _read_coco(path: str | Path) -> dict:
             missing = [field for field in fields if not isinstance(record, dict) or field not in record]
             if missing:
                 raise AnnotationError(f'{path}: record {position} of "{key}" has no {missing[0]}')
+    content['annotations'] = _of_known(content, path)
     return content
+
+
+def _of_known(content: dict, path: str | Path) -> list[dict]:
+    """The annotations of categories and images that the file lists."""
+    known = {}
+    for key, field in (('categories', 'category_id'), ('images', 'image_id')):
+        for position, record in enumerate(content[key]):
+            if type(record['id']) is not int:
+                given = str(record['id'])[:40]
+                raise AnnotationError(f'{path}: record {position} of "{key}" has the id {given}, which is no number')
+        known[field] = {record['id'] for record in content[key]}
+    usable, complaints = [], Complaints()
+    for annotation in content['annotations']:
+        strange = [f for f in known if type(annotation[f]) is not int or annotation[f] not in known[f]]
+        if strange:
+            item = f'annotation {annotation.get("id")}: {strange[0]} {str(annotation[strange[0]])[:40]}'
+            complaints.add(f'of an unknown {strange[0].removesuffix("_id")}', item)
+        else:
+            usable.append(annotation)
+    try:
+        warning = complaints.summary(len(content['annotations']))
+    except AnnotationError as error:
+        raise AnnotationError(f'{path}: {error}') from None
+    if warning:
+        print_log(f'{path}: {warning}', logger='current', level=logging.WARNING)
+    return usable
 
 
 def _with_counts(categories: list[dict], annotations: list[dict]) -> list[dict]:

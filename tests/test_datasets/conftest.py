@@ -73,7 +73,7 @@ def warnings_logged(monkeypatch):
         if level >= logging.WARNING:
             messages.append(message)
 
-    for module in ('coco', 'annotation_cache'):
+    for module in ('coco', 'annotation_cache', 'conversion'):
         monkeypatch.setattr(f'mmdet.datasets.{module}.print_log', record)
     return messages
 
@@ -84,8 +84,12 @@ def run_tool(monkeypatch, capsys):
 
     def run(script, *args):
         monkeypatch.setattr(sys, 'argv', [script, *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
+        monkeypatch.setattr(sys, 'path', list(sys.path))
+        status = 0
+        try:
             runpy.run_path(str(TOOLS / script), run_name='__main__')
-        return stopped.value.code, *capsys.readouterr()
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
 
     return run

@@ -51,6 +51,44 @@ def test_files_that_are_not_coco(tiny, tmp_path, key, message):
     assert not (tmp_path / 'lvis.json').exists()
 
 
+BAD_RECORDS = {
+    'category unknown': (dict(category_id=99), 'of an unknown category; first: annotation 77: category_id 99'),
+    'category null': (dict(category_id=None), 'of an unknown category; first: annotation 77: category_id None'),
+    'category a word': (dict(category_id='3'), 'of an unknown category; first: annotation 77: category_id 3'),
+    'image unknown': (dict(image_id=98), 'of an unknown image; first: annotation 77: image_id 98'),
+    'image a list': (dict(image_id=[11]), r'of an unknown image; first: annotation 77: image_id \[11\]'),
+}
+
+
+@pytest.mark.parametrize('change, message', BAD_RECORDS.values(), ids=BAD_RECORDS)
+def test_annotations_of_nothing_known_are_left_out_with_a_word_or_refused(
+    tiny, tmp_path, warnings_logged, change, message
+):
+    tiny.annotations.append(dict(id=77, image_id=11, category_id=3) | change)
+    with pytest.raises(AnnotationError, match=f'^{tiny.write()}: 1 of 5 .*{message}'):
+        coco_to_lvis(tiny.write(), tmp_path / 'lvis.json')
+    tiny.many()
+    coco_to_lvis(tiny.write(), tmp_path / 'lvis.json')
+    lvis = read_json(tmp_path / 'lvis.json')
+    assert len(lvis['annotations']) == 204 and sum(c['instance_count'] for c in lvis['categories']) == 204
+    (warning,) = warnings_logged
+    assert '1 of 205 annotations' in warning
+
+
+@pytest.mark.parametrize('key', ['images', 'categories'])
+def test_ids_must_be_numbers(tiny, tmp_path, key):
+    tiny.content[key][1]['id'] = 'x'
+    with pytest.raises(AnnotationError, match=f'record 1 of "{key}" has the id x, which is no number'):
+        coco_to_lvis(tiny.write(), tmp_path / 'lvis.json')
+
+
+@pytest.mark.parametrize('name', ['o.json.zip', 'o.zip', 'o', 'o.txt', 'o.gz'])
+def test_names_that_would_promise_another_format_are_refused(tiny, tmp_path, name):
+    with pytest.raises(AnnotationError, match=rf'/{name}: cannot be written under this name; .* \.json or \.json\.gz'):
+        coco_to_lvis(tiny.write(), tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_real_photographs(shared_data, tmp_path, run_tool):
     source, target = shared_data / 'coco128/instances.json', tmp_path / 'lvis.json'
     status, printed, _ = run_tool('dataset_converters/coco2lvis.py', source, target)
@@ -71,4 +109,4 @@ def test_real_photographs(shared_data, tmp_path, run_tool):
 
 def test_a_missing_file_is_one_line(tmp_path, run_tool):
     status, _, complaint = run_tool('dataset_converters/coco2lvis.py', 'absent.json', tmp_path / 'lvis.json')
-    assert status == 2 and complaint == 'absent.json: no such annotation file; check data_root and ann_file\n'
+    assert status == 2 and complaint == 'error: absent.json: no such annotation file; check data_root and ann_file\n'

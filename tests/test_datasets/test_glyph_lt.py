@@ -215,4 +215,7 @@ def test_the_command(tmp_path, run_tool):
     status, printed, _ = run_tool('dataset_converters/glyph_lt.py', tmp_path / 'out', *sizes)
     assert status == 0 and printed.count('\n') == 1 and '5 classes' in printed
     status, _, complaint = run_tool('dataset_converters/glyph_lt.py', tmp_path / 'no', '--classes', '1000')
-    assert status == 2 and complaint.startswith('GlyphLT: 1000 classes') and complaint.count('\n') == 1
+    assert status == 2 and complaint.startswith('error: GlyphLT: 1000 classes') and complaint.count('\n') == 1
+    (tmp_path / 'file').write_text('')
+    status, _, complaint = run_tool('dataset_converters/glyph_lt.py', tmp_path / 'file', *sizes)
+    assert status == 2 and complaint.startswith(f'error: {tmp_path}/file/') and complaint.count('\n') == 1

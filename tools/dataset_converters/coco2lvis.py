@@ -1,14 +1,17 @@
 """Turn a COCO-format annotation file into LVIS format, for LVIS's metrics and class frequencies."""
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, whatever else is called mmdet
 
 from mmdet.datasets.conversion import coco_to_lvis
-from mmdet.errors import UserError, one_line
+from mmdet.engine import run_tool
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('coco_json', help='COCO-format annotations: .json, .json.gz or .json.zip')
     parser.add_argument('lvis_json', help='where the LVIS-format file goes: .json or .json.gz')
     parser.add_argument(
@@ -17,16 +20,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     """Convert, and print one line."""
     args = parse_args()
-    try:
-        print(coco_to_lvis(args.coco_json, args.lvis_json, args.train))
-    except UserError as error:
-        print(one_line(error), file=sys.stderr)
-        return 2
-    return 0
+    print(coco_to_lvis(args.coco_json, args.lvis_json, args.train))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -1,14 +1,17 @@
 """Generate GlyphLT, the small long-tail data set this project tries itself on."""
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, whatever else is called mmdet
 
 from mmdet.datasets.generation import generate_glyph_lt
-from mmdet.errors import UserError, one_line
+from mmdet.engine import run_tool
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('out_dir', help='where annotations/ and images/ go')
     parser.add_argument('--seed', type=int, default=0, help='the same seed gives the same bytes')
     parser.add_argument('--classes', type=int, default=60)
@@ -18,15 +21,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     """Generate, and print one line."""
-    try:
-        print(generate_glyph_lt(**vars(parse_args())))
-    except UserError as error:
-        print(one_line(error), file=sys.stderr)
-        return 2
-    return 0
+    print(generate_glyph_lt(**vars(parse_args())))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

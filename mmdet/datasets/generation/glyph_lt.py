@@ -66,8 +66,7 @@ def generate_glyph_lt(
     out_dir = Path(out_dir)
     files = {split: out_dir / f'annotations/glyph_lt_{split}.json' for split in ('train', 'val')}
     for file in files.values():
-        # Annotations of an earlier run must not outlive its images.
-        file.unlink(missing_ok=True)
+        _remove(file)
     train_pool = np.repeat(np.arange(classes), counts)
     val_pool = np.arange(val_images * _VAL_OBJECTS) % classes
     painter = _Painter(glyphs, hues, image_size, on_image)
@@ -86,6 +85,15 @@ def _check(seed: int, classes: int, train_images: int, val_images: int, image_si
         raise ConfigError(f'GlyphLT: {classes} classes asked for; choose between 2 and {len(CATALOGUE)}')
     if min(train_images, val_images) < 1 or image_size < 64:
         raise ConfigError('GlyphLT: each split needs at least one image, of at least 64 pixels')
+
+
+def _remove(annotations: Path) -> None:
+    """Annotations of an earlier run must not outlive its images."""
+    try:
+        annotations.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f'{annotations}: cannot be replaced ({reason}); choose another out_dir') from None
 
 
 def power_law_counts(classes: int, scale: float) -> np.ndarray:
