@@ -36,13 +36,14 @@ def share_found(found: dict, wanted: dict) -> float:
     'folder', ['mmdet3_mask_rcnn_r50_lvis', 'mmdet3_cascade_mask_rcnn_r50_coco', 'mmdet3_htc_r50_coco']
 )
 @torch.no_grad()
-def test_detections_of_a_photograph(oracle, shared_data, folder):
+def test_detections_of_a_photograph(oracle, shared_data, folder, device):
     reference = oracle / folder
     expected = json.loads((reference / 'expected.json').read_text())
     arrays = np.load(reference / 'expected.npz')
     detector = MODELS.build(Config.fromfile(reference / 'model_config.py').model).eval()
     shapes = json.loads((reference / 'shapes.json').read_text())
     detector.load_state_dict(oracle_weights(oracle, shapes), strict=True)
+    detector.to(device)
 
     pipeline = Pipeline(
         [
@@ -54,7 +55,7 @@ def test_detections_of_a_photograph(oracle, shared_data, folder):
     image = shared_data / 'coco128/images' / expected['image']
     (sample,) = detector.test_step(pseudo_collate([pipeline(dict(img_path=str(image), img_id=0))]))
 
-    found = sample.pred_instances
+    found = sample.pred_instances.to('cpu')
     ours = dict(bboxes=found.bboxes, labels=found.labels, scores=found.scores, masks=found.masks)
     theirs = {name: torch.from_numpy(arrays[name]) for name in ('bboxes', 'labels', 'scores')}
     theirs['masks'] = [dict(rle, counts=rle['counts'].encode()) for rle in expected['rle']]
