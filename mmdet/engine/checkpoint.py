@@ -145,9 +145,7 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
     return next((path for path in (recorded, work_dir / recorded.name) if path.is_file()), None)
 
 
-def checkpoint_to_resume(
-    resume: bool | str | None, work_dir: str | Path, load_from: str | None = None
-) -> str | None:
+def checkpoint_to_resume(resume: bool | str | None, work_dir: str | Path, load_from: str | None = None) -> str | None:
     """The checkpoint a run continues, or None where it starts.
 
     Args:
