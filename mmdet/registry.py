@@ -1,4 +1,4 @@
-"""The component registries: children of mmengine's, in the scope `mmdet`, so that configs name components as mmdetection's do."""
+"""The registries: children of mmengine's, in the scope `mmdet`, so that configs name components as mmdetection's do."""
 from mmengine import registry as root
 
 SCOPE = 'mmdet'

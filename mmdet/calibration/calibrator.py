@@ -1,4 +1,5 @@
 """The interface between a detector and whatever corrects its classification."""
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from mmdet.errors import ConfigError
 from mmdet.structures import ClassFrequency
 
 
-class Calibrator(nn.Module):
+class Calibrator(nn.Module, ABC):
     """Gives RoIs their class scores in the place of a detector's own classifier.
 
     A RoI head that has a calibrator asks it for `logits` once, and for `scores` once for every score setting
@@ -19,10 +20,11 @@ class Calibrator(nn.Module):
 
     score_settings: tuple[str, ...] = ()
 
+    @abstractmethod
     def bind(self, base_heads: Sequence[nn.Module], frequency: ClassFrequency) -> 'Calibrator':
         """Build what is learnt, for a detector with these box heads (one a stage) and training counts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, roi_feats: Tensor, shared_feats: Tensor, base_logits: Tensor, stage: int = 0) -> Tensor:
         """Logits of R RoIs at one stage, as wide as the calibrator likes.
 
@@ -32,8 +34,8 @@ class Calibrator(nn.Module):
             base_logits: (R, C + 1) the box head's own.
             stage: of a cascade.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, num_rois: float, stage: int = 0) -> dict[str, Tensor]:
         """Losses of R RoIs.
 
@@ -43,8 +45,8 @@ class Calibrator(nn.Module):
             num_rois: what sums are divided by: the step's RoIs, averaged over ranks where several share the step.
             stage: of a cascade.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str) -> Tensor:
         """The (R, C + 1) float32 scores given to non-maximum suppression, background last.
 
@@ -53,7 +55,6 @@ class Calibrator(nn.Module):
             logits: from `logits`, averaged over the stages of a cascade.
             setting: one of `score_settings`, or `'base'` for the base scores as they are.
         """
-        raise NotImplementedError
 
     def check_setting(self, setting: str) -> None:
         """Raise ConfigError unless `setting` is one of `score_settings` or `'base'`."""

@@ -1,4 +1,5 @@
 """What RoI heads of one stage and of several have in common: sampling, scores, suppression and masks."""
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -40,17 +41,17 @@ class BaseRoIHead(BaseModule):
         self.score_settings: list[str] = ['base']
 
     @property
+    @abstractmethod
     def bbox_heads(self) -> Sequence[nn.Module]:
         """The box heads, stage by stage."""
-        raise NotImplementedError
 
+    @abstractmethod
     def box_feats(self, feats: Sequence[Tensor], rois: Tensor, stage: int = 0) -> Tensor:
         """What the box head of a stage sees of (R, 5) RoIs: (R, D, S, S)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mask_logits(self, feats: Sequence[Tensor], rois: Tensor, labels: Tensor, stage: int = 0) -> Tensor:
         """A stage's masks of (R, 5) RoIs, each of the class its label (R,) says: (R, M, M)."""
-        raise NotImplementedError
 
     def mask_probabilities(self, feats: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
         """(K, 5) detected boxes and (K,) classes -> (K, M, M) in [0, 1], the mean of all stages'."""
