@@ -67,6 +67,7 @@ class CalibrationModel(BaseModel):
             feats = self.detector.extract_feat(inputs)
             proposals = self.detector.rpn_head.predict(feats, data_samples, self.detector.proposal_cfg)
             stages = list(self._stages_of_rois(feats, proposals, data_samples))
+            feats = roi_head.context(feats)
         drawn_classes = [sample.drawn_class for sample in data_samples]
         losses = {}
         for stage, (sampled, priorities) in enumerate(stages):

@@ -45,6 +45,10 @@ class BaseRoIHead(BaseModule):
     def bbox_heads(self) -> Sequence[nn.Module]:
         """The box heads, stage by stage."""
 
+    def context(self, feats: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The pyramid as `box_feats` and `mask_logits` take it, with whatever a head computes once for all RoIs."""
+        return feats
+
     @abstractmethod
     def box_feats(self, feats: Sequence[Tensor], rois: Tensor, stage: int = 0) -> Tensor:
         """What the box head of a stage sees of (R, 5) RoIs: (R, D, S, S)."""

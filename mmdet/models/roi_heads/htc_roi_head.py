@@ -67,7 +67,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
 
     # Features
 
-    def _with_semantic(self, feats: Sequence[Tensor] | SemanticPyramid) -> SemanticPyramid:
+    def context(self, feats: Sequence[Tensor] | SemanticPyramid) -> SemanticPyramid:
         """The pyramid with the semantic branch's share, which is computed here if it has not been yet."""
         if isinstance(feats, SemanticPyramid):
             return feats
@@ -75,12 +75,12 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
 
     def box_feats(self, feats: Sequence[Tensor] | SemanticPyramid, rois: Tensor, stage: int = 0) -> Tensor:
         """What the box head of a stage sees of (R, 5) RoIs, semantic features included: (R, D, S, S)."""
-        feats = self._with_semantic(feats)
+        feats = self.context(feats)
         return self._fused('bbox', super().box_feats(feats.levels, rois, stage), feats, rois)
 
     def mask_feats(self, feats: Sequence[Tensor] | SemanticPyramid, rois: Tensor, stage: int = 0) -> Tensor:
         """What the mask head of a stage sees of (R, 5) RoIs, semantic features included: (R, D, S, S)."""
-        feats = self._with_semantic(feats)
+        feats = self.context(feats)
         return self._fused('mask', super().mask_feats(feats.levels, rois, stage), feats, rois)
 
     def _fused(self, branch: str, roi_feats: Tensor, feats: SemanticPyramid, rois: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
         Raises:
             ConfigError: the semantic branch has no maps to learn from.
         """
-        feats = self._with_semantic(feats)
+        feats = self.context(feats)
         losses = {}
         if self.with_semantic:
             losses['loss_semantic_seg'] = self.semantic_head.loss(feats.logits, semantic_targets(data_samples))
@@ -145,7 +145,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
         self, feats: Sequence[Tensor], proposals: Sequence[InstanceData], data_samples: Sequence[DetDataSample]
     ) -> Iterator[list[SampledRoIs]]:
         """The training RoIs of every image, stage by stage, each from the boxes that the stage before it refined."""
-        return super().stages_of_rois(self._with_semantic(feats), proposals, data_samples)
+        return super().stages_of_rois(self.context(feats), proposals, data_samples)
 
     def predict(
         self,
@@ -155,7 +155,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
         rescale: bool = True,
     ) -> list[dict[str, InstanceData]]:
         """Detections of every image under every score setting, as `BaseRoIHead.predict` says."""
-        return super().predict(self._with_semantic(feats), proposals, data_samples, rescale)
+        return super().predict(self.context(feats), proposals, data_samples, rescale)
 
 
 def semantic_targets(data_samples: Sequence[DetDataSample]) -> Tensor:
