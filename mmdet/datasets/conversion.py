@@ -41,8 +41,8 @@ def coco_to_lvis(coco_json: str | Path, lvis_json: str | Path, train_json: str |
             images, or the result cannot be written.
     """
     check_name(lvis_json)
-    coco = _read_coco(coco_json)
-    train = _read_coco(train_json) if train_json else coco
+    coco = read_coco(coco_json)
+    train = read_coco(train_json) if train_json else coco
     classes_in, crowds_in = defaultdict(set), defaultdict(set)
     for annotation in coco['annotations']:
         classes_in[annotation['image_id']].add(annotation['category_id'])
@@ -67,7 +67,14 @@ def coco_to_lvis(coco_json: str | Path, lvis_json: str | Path, train_json: str |
     )
 
 
-def _read_coco(path: str | Path) -> dict:
+def read_coco(path: str | Path) -> dict:
+    """A COCO-format file whose annotations all are of categories and images that it lists.
+
+    Annotations of others are left out with a warning that counts them.
+
+    Raises:
+        AnnotationError: it is not in COCO format, or more than 1 % of its annotations are of unknown ones.
+    """
     content = read_json(path)
     expected = dict(images=['id'], annotations=['image_id', 'category_id'], categories=['id', 'name'])
     for key, fields in expected.items():
