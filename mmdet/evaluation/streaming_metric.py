@@ -130,6 +130,10 @@ class StreamingMetric(BaseMetric):
         """Those of one image's detections that the official evaluator looks at, given the image's targets."""
         return detections
 
+    def detections_of(self, image_id: int, instances: Mapping[str, Any]) -> Detections:
+        """One image's detections, as the detector gives them, in the categories of the protocol."""
+        return Detections.from_instances(image_id, instances, np.array(list(self.categories)))
+
     # Batch by batch.
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
@@ -214,7 +218,7 @@ class StreamingMetric(BaseMetric):
         instances = sample[self.predictions]
         if 'segm' in self.iou_types and 'masks' not in instances:
             raise ConfigError("the metric is to evaluate 'segm', but the detector gives no masks; set metric='bbox'")
-        return Detections.from_instances(image_id, instances, np.array(list(self.categories)))
+        return self.detections_of(image_id, instances)
 
     def _match(self, image_ids: Iterable[int], batch: Sequence[Detections]) -> None:
         """Matches a batch of detections with the ground truth of its images, which need not all have detections."""

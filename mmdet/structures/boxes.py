@@ -54,6 +54,11 @@ def scale_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:
     return boxes * boxes.new_tensor(tuple(scale_factor) * 2)
 
 
+def include_last_pixel(boxes: Tensor) -> Tensor:
+    """Inclusive boxes `(..., 4)`, whose width is x2 - x1 + 1 (mmdetection 1.x), as half open ones: x2 and y2 plus 1."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], dim=-1)
+
+
 def boxes_to_rois(boxes: Sequence[Tensor]) -> Tensor:
     """The boxes (N_i, 4) of the images of a batch as RoIs (sum of N_i, 5): index of the image, x1, y1, x2, y2."""
     image_index = [image_boxes.new_full((len(image_boxes), 1), i) for i, image_boxes in enumerate(boxes)]

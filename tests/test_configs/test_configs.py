@@ -15,7 +15,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import ClassFrequency
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/*.py'))
+NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/**/*.py'))
 REGISTRIES = [value for module in (own, root) for value in vars(module).values() if isinstance(value, root.Registry)]
 CALIBRATIONS = {
     'simcal/simcal_mask-rcnn_r50_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50_fpn_1x_lvis-v0.5.py',

@@ -51,6 +51,16 @@ def test_resizing_keeps_the_ratio_as_mmcv_does(longer, shorter):
     assert after['gt_masks'].masks[0][0].min(axis=0) == pytest.approx(boxes[0, :2], abs=1e-4)
 
 
+@given(st.integers(20, 200), st.integers(20, 200))
+@settings(max_examples=30, deadline=None)
+def test_legacy_resizing_has_mmcvs_one_factor(longer, shorter):
+    before = results()
+    after = build('LegacyResize', scale=(longer, shorter))(results())
+    expected, factor = mmcv.imrescale(before['img'], (longer, shorter), return_scale=True)
+    assert np.array_equal(after['img'], expected) and after['img_shape'] == expected.shape[:2]
+    assert after['scale_factor'] == (factor, factor)
+
+
 def test_resizing_to_a_size_or_by_a_factor():
     after = build('Resize', scale=(100, 40))(results())
     assert after['img'].shape == (40, 100, 3) and after['scale_factor'] == (100 / 53, 40 / 37)

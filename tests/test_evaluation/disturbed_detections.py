@@ -79,15 +79,15 @@ def encoded_mask(segmentation, height, width) -> dict[str, Any]:
 
 
 def official_results(
-    samples: Sequence[Mapping[str, Any]], category_ids: Sequence[int], iou_type: str
+    samples: Sequence[Mapping[str, Any]], category_ids: Sequence[int], iou_type: str, last_pixel: int = 0
 ) -> list[dict[str, Any]]:
-    """The same detections in the form the official evaluators want."""
+    """The same detections in the form the official evaluators want; `last_pixel`: 1 where it is part of a box."""
     results = []
     for sample in samples:
         fields = (sample['pred_instances'][key] for key in ('bboxes', 'scores', 'labels', 'masks'))
         for (x1, y1, x2, y2), score, label, mask in zip(*map(_plain, fields), strict=True):
             if iou_type == 'bbox':
-                shape = {'bbox': [x1, y1, x2 - x1, y2 - y1]}
+                shape = {'bbox': [x1, y1, x2 - x1 + last_pixel, y2 - y1 + last_pixel]}
             else:
                 shape = {'segmentation': {'size': mask['size'], 'counts': mask['counts'].decode()}}
             results.append({'image_id': sample['img_id'], 'category_id': category_ids[label], 'score': score} | shape)

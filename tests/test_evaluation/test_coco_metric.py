@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -17,10 +18,10 @@ def evaluated(metric, samples, batch_size):
     return metric.evaluate(len(samples))
 
 
-def assert_official(figures, path, samples):
+def assert_official(figures, path, samples, last_pixel=0):
     category_ids = sorted(category['id'] for category in json.loads(path.read_text())['categories'])
     for iou_type in ('bbox', 'segm'):
-        results = official_results(samples, category_ids, iou_type)
+        results = official_results(samples, category_ids, iou_type, last_pixel)
         for name, figure in official_coco(path, results, iou_type).items():
             assert figures[f'coco/{iou_type}_{name}'] == pytest.approx(figure, abs=1e-9), (iou_type, name)
 
@@ -52,3 +53,28 @@ def test_bins_and_classes_of_coco_lt(drawn_lvis):
     assert [figures[f'coco/bbox_AP{i}'] for i in range(1, 5)] == pytest.approx(means, nan_ok=True)
     assert figures['coco/bbox_bAP'] == pytest.approx(np.nanmean(means))
     assert 'segm_AP' not in metric.per_class[0]
+
+
+def test_legacy_boxes_are_inclusive(drawn_lvis, tmp_path):
+    samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=60)
+    metric = METRICS.build(
+        dict(type='LegacyCocoMetric', ann_file=str(drawn_lvis), outfile_prefix=str(tmp_path / 'results'))
+    )
+    figures = evaluated(metric, samples, 3)
+    assert_official(figures, drawn_lvis, samples, last_pixel=1)
+    assert figures['coco/bbox_AP'] != evaluated(CocoMetric(drawn_lvis), samples, 3)['coco/bbox_AP']
+    written = json.loads((tmp_path / 'results.bbox.json').read_text())
+    assert written == official_results(samples, sorted(metric.categories), 'bbox', last_pixel=1)
+
+
+def test_legacy_lvis_differs_from_lvis_by_the_last_pixel_alone(drawn_lvis):
+    samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=60)
+    arguments = dict(ann_file=str(drawn_lvis))
+    legacy, today = (METRICS.build(dict(arguments, type=kind)) for kind in ('LegacyLVISMetric', 'LVISMetric'))
+    figures = evaluated(legacy, samples, 3)
+    grown = [copy.deepcopy(sample) for sample in samples]
+    for sample in grown:
+        sample['pred_instances']['bboxes'][:, 2:] += 1
+    expected = evaluated(today, grown, 3)
+    assert figures == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert figures != evaluated(today, samples, 3)

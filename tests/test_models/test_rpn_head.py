@@ -162,13 +162,22 @@ def propose_slowly(head, feats, img_shape, cfg, image):
     boxes, scores, levels = (torch.cat(of_levels) for of_levels in zip(*found, strict=True))
     large = ((boxes[:, 2:] - boxes[:, :2]) > cfg['min_bbox_size']).all(1) | (cfg['min_bbox_size'] < 0)
     boxes, scores, levels = boxes[large], scores[large], levels[large]
-    keep = batched_nms(boxes, scores, levels, cfg['nms']['iou_threshold'])[: cfg['max_per_img']]
+    extents = boxes + boxes.new_tensor([0, 0, 1, 1]) * cfg['nms'].get('offset', 0)
+    keep = batched_nms(extents, scores, levels, cfg['nms']['iou_threshold'])[: cfg['max_per_img']]
     return boxes[keep], scores[keep]
 
 
 @pytest.mark.parametrize(
     'change',
-    [{}, dict(nms_pre=-1), dict(nms_pre=100000), dict(min_bbox_size=12), dict(min_bbox_size=-1), dict(max_per_img=7)],
+    [
+        {},
+        dict(nms_pre=-1),
+        dict(nms_pre=100000),
+        dict(min_bbox_size=12),
+        dict(min_bbox_size=-1),
+        dict(max_per_img=7),
+        dict(nms=dict(NMS, offset=1)),
+    ],
 )
 def test_proposals_are_the_best_of_each_level_suppressed(change, device):
     head, feats = head_and_feats(device)

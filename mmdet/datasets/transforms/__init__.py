@@ -1,9 +1,11 @@
 """Transforms: from a file name to the tensors of one image. Random ones draw from `results['rng']` only."""
 from .formatting import PackDetInputs
 from .geometry import Pad, RandomChoiceResize, RandomFlip, RandomResize, Resize
+from .legacy_resize import LegacyResize
 from .loading import LoadAnnotations, LoadImageFromFile
 
 __all__ = [
+    'LegacyResize',
     'LoadAnnotations',
     'LoadImageFromFile',
     'PackDetInputs',

@@ -14,6 +14,7 @@ from torchvision.ops import nms
 from mmdet.errors import ConfigError
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
+from mmdet.structures.boxes import include_last_pixel
 
 OBJECT, BACKGROUND = 0, 1  # labels as in mmdetection: foreground 0..C-1, background C, here with C = 1
 
@@ -63,8 +64,9 @@ class RPNHead(BaseModule):
         num_convs: how many of these.
         train_cfg: `assigner`, `sampler`; `allowed_border`, by how many pixels an anchor may reach beyond the image (-1:
             as far as it likes); `pos_weight`, the weight of an object's score in the loss (-1: 1).
-        test_cfg: which proposals to make: `nms_pre` best of each level, of which `nms` (type `'nms'`, `iou_threshold`)
-            takes those larger than `min_bbox_size` pixels, each level for itself, of which the `max_per_img` best.
+        test_cfg: which proposals to make: `nms_pre` best of each level, of which `nms` (type `'nms'`, `iou_threshold`,
+            and `offset=1` for mmdetection 1.x's inclusive boxes) takes those larger than `min_bbox_size` pixels, each
+            level for itself, of which the `max_per_img` best.
         init_cfg: how weights are made; default: normal, deviation 0.01.
 
     Raises:
@@ -225,7 +227,8 @@ class RPNHead(BaseModule):
         if cfg.get('min_bbox_size', 0) >= 0:
             large = (boxes[:, 2:] - boxes[:, :2] > cfg.get('min_bbox_size', 0)).all(dim=1)
             boxes, scores = boxes[large], scores[large]
-        keep = nms(boxes, scores, cfg['nms']['iou_threshold'])
+        extents = include_last_pixel(boxes) if cfg['nms'].get('offset', 0) else boxes
+        keep = nms(extents, scores, cfg['nms']['iou_threshold'])
         return boxes[keep], scores[keep]
 
 

@@ -2,8 +2,9 @@
 from .bbox_heads import BBoxHead, ConvFCBBoxHead, Shared2FCBBoxHead, Shared4Conv1FCBBoxHead
 from .cascade_roi_head import CascadeRoIHead
 from .htc_roi_head import HybridTaskCascadeRoIHead
+from .legacy_roi_heads import LegacyCascadeRoIHead, LegacyHybridTaskCascadeRoIHead, LegacyStandardRoIHead
 from .mask_heads import FCNMaskHead, FusedSemanticHead, HTCMaskHead
-from .roi_extractors import RoIAlign, SingleRoIExtractor
+from .roi_extractors import LegacyRoIAlign, LegacySingleRoIExtractor, RoIAlign, SingleRoIExtractor
 from .standard_roi_head import StandardRoIHead
 
 __all__ = [
@@ -14,6 +15,11 @@ __all__ = [
     'FusedSemanticHead',
     'HTCMaskHead',
     'HybridTaskCascadeRoIHead',
+    'LegacyCascadeRoIHead',
+    'LegacyHybridTaskCascadeRoIHead',
+    'LegacyRoIAlign',
+    'LegacySingleRoIExtractor',
+    'LegacyStandardRoIHead',
     'RoIAlign',
     'Shared2FCBBoxHead',
     'Shared4Conv1FCBBoxHead',

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet.models.post_processing import multiclass_nms, paste_masks_to_rle
+from mmdet.models.post_processing import RLE, BoxesOf, multiclass_nms, paste_masks_to_rle
 from mmdet.models.task_modules import MaxIoUAssigner, RandomSampler, SampledRoIs
 from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import boxes_to_rois, scale_boxes
@@ -131,11 +131,17 @@ class BaseRoIHead(BaseModule):
 
         detections = {}
         for setting, setting_scores in scores.items():
-            boxes, kept_scores, labels, roi_index = multiclass_nms(
-                boxes_of, setting_scores[:, :-1], self.test_cfg.score_thr, self.test_cfg.nms, self.test_cfg.max_per_img
-            )
+            boxes, kept_scores, labels, roi_index = self._suppress(boxes_of, setting_scores[:, :-1], sample)
             detections[setting] = InstanceData(bboxes=boxes, scores=kept_scores, labels=labels, roi_index=roi_index)
         return detections
+
+    def _suppress(
+        self, boxes_of: BoxesOf, scores: Tensor, sample: DetDataSample
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `multiclass_nms` by `test_cfg` leaves of one image's candidates, in pixels of the network input."""
+        return multiclass_nms(
+            boxes_of, scores, self.test_cfg.score_thr, self.test_cfg.nms, self.test_cfg.max_per_img
+        )
 
     def _add_masks(
         self,
@@ -149,10 +155,13 @@ class BaseRoIHead(BaseModule):
         rois = boxes_to_rois([image.bboxes for image in unique])
         probabilities = self.mask_probabilities(feats, rois, labels).split([len(image) for image in unique])
         for i, (image, sample) in enumerate(zip(detections, data_samples, strict=True)):
-            boxes = to_original_size(unique[i].bboxes, sample)
-            masks = paste_masks_to_rle(probabilities[i], boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
+            masks = self._paste(probabilities[i], to_original_size(unique[i].bboxes, sample), sample)
             for setting, instances in image.items():
                 instances.masks = [masks[place] for place in places[i][setting]]
+
+    def _paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
+        """(K, M, M) masks of (K, 4) boxes, in pixels of the original image, as run-length encodings of it."""
+        return paste_masks_to_rle(probabilities, boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
 
 
 def _mean(logits: Sequence[Tensor]) -> Tensor:
