@@ -1,4 +1,5 @@
 """Training a detector from a config."""
+import gc
 from pathlib import Path
 
 from mmengine import Config
@@ -34,7 +35,7 @@ def train(cfg: Config) -> Runner:
 
 
 def prepare_run(cfg: Config) -> None:
-    """Join the launcher's processes and make the working directory.
+    """Join the launcher's processes, make the working directory and let go of runs that are over.
 
     Raises:
         UserError: where either is impossible, or the seed.
@@ -47,6 +48,9 @@ def prepare_run(cfg: Config) -> None:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{cfg.work_dir}: cannot be made ({error.strerror}); choose another --work-dir') from error
+    # A runner is part of a reference cycle, and the workers of its data loaders end with it. Collected by chance within
+    # a worker of the next run, they would complain of a parent that is not theirs.
+    gc.collect()
 
 
 def scale_learning_rate(cfg: Config) -> None:

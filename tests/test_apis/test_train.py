@@ -1,4 +1,5 @@
 """Training through the API and the tool, in one process and in two."""
+import multiprocessing
 import runpy
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from mmdet.apis import train
-from mmdet.apis.train import scale_learning_rate
+from mmdet.apis.train import prepare_run, scale_learning_rate
 from mmdet.engine import latest_checkpoint, load_config, mixed_precision, read_checkpoint
 from mmdet.errors import ConfigError, UserError
 
@@ -48,6 +49,15 @@ def test_learning_rate_scaling_needs_a_base(glyphs, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, auto_scale_lr=dict(base_batch_size=4, enable=False))
     scale_learning_rate(config)
     assert train(config).optim_wrapper.optimizer.param_groups[0]['initial_lr'] == config.optim_wrapper.optimizer.lr / 2
+
+
+def test_workers_of_a_run_that_is_over_end_before_the_next(glyphs, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1, train_dataloader__num_workers=1)
+    runner = train(config)
+    assert multiprocessing.active_children()
+    del runner
+    prepare_run(config)
+    assert not multiprocessing.active_children()
 
 
 def test_work_dir_that_cannot_be_made(glyphs, tmp_path):
