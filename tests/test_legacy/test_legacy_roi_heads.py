@@ -1,6 +1,5 @@
 """Second stages of mmdetection 1.x: what they see of a RoI, in which pixels they suppress, whose masks they paste."""
 import copy
-import math
 
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import boxes_to_rois
 
+from .mmdet1_loops import level_of, pool
+
 STRIDES = (4, 8, 16, 32)
 EXTRACTOR = dict(
     type='LegacySingleRoIExtractor',
@@ -22,36 +23,6 @@ EXTRACTOR = dict(
 )
 
 
-def interpolated(feat: np.ndarray, x: float, y: float) -> np.ndarray:
-    """(D,) at a point of a map (D, H, W) whose pixel centres are whole numbers; nothing beyond its border."""
-    height, width = feat.shape[1:]
-    if not (-1 <= x <= width and -1 <= y <= height):
-        return np.zeros(len(feat))
-    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    left, top = int(x), int(y)
-    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-    upper = feat[:, top, left] * (left + 1 - x) + feat[:, top, right] * (x - left)
-    lower = feat[:, bottom, left] * (left + 1 - x) + feat[:, bottom, right] * (x - left)
-    return upper * (top + 1 - y) + lower * (y - top)
-
-
-def pooled_by_hand(feats: list[torch.Tensor], roi: list[float], size: int) -> np.ndarray:
-    """mmdetection 1.x's RoIAlign of one RoI with 2 x 2 samples a cell: (D, size, size)."""
-    image, x1, y1, x2, y2 = roi
-    level = math.floor(math.log2(math.sqrt((x2 - x1 + 1) * (y2 - y1 + 1)) / 56 + 1e-6))
-    level = min(max(level, 0), 3)
-    feat, stride = feats[level][int(image)].double().numpy(), STRIDES[level]
-    cell_x, cell_y = (x2 + 1 - x1) / stride / size, (y2 + 1 - y1) / stride / size
-    pooled = np.zeros((len(feat), size, size))
-    for row in range(size):
-        for column in range(size):
-            for sample in range(4):
-                x = x1 / stride + (column + (sample % 2 + 0.5) / 2) * cell_x
-                y = y1 / stride + (row + (sample // 2 + 0.5) / 2) * cell_y
-                pooled[:, row, column] += interpolated(feat, x, y) / 4
-    return pooled
-
-
 def test_features_are_those_of_inclusive_rois_without_shift(device):
     rng = torch.Generator().manual_seed(0)
     feats = [torch.randn(2, 2, 256 // stride, 256 // stride, generator=rng) for stride in STRIDES]
@@ -59,8 +30,11 @@ def test_features_are_those_of_inclusive_rois_without_shift(device):
     rois = [[0, 10, 20, 50.5, 60], [1, 0, 0, 250, 255], [1, 30, 40, 140, 150], [0, 30, 40, 141, 151], [0, 7, 9, 6.2, 9]]
     extractor = MODELS.build(EXTRACTOR).to(device)
     found = extractor([feat.to(device) for feat in feats], torch.tensor(rois, dtype=torch.float32, device=device))
-    expected = np.stack([pooled_by_hand(feats, roi, 3) for roi in rois])
-    np.testing.assert_allclose(found.cpu(), expected, atol=1e-4)
+    expected = []
+    for image, *box in rois:
+        level = level_of(box)
+        expected.append(pool(feats[level][image].double().numpy(), box, STRIDES[level], 3))
+    np.testing.assert_allclose(found.cpu(), np.stack(expected), atol=1e-4)
 
 
 def tiny_head(**change) -> torch.nn.Module:

@@ -1,0 +1,360 @@
+"""Released files through the converter: the detector they make detects what mmdetection 1.0rc0 and SimCal did."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine import Config
+
+from mmdet.apis import init_detector
+from mmdet.apis.inference import inference_detector
+from mmdet.engine import load_config, read_checkpoint
+from mmdet.errors import AnnotationError, CheckpointError, ConfigError
+from mmdet.model_converters import convert_simcal_release, count_annotations, read_counts, upgrade_mmdet
+from mmdet.registry import MODELS
+from mmdet.structures import ClassFrequency
+from mmdet.structures.masks import coco_mask
+
+from .mmdet1_loops import Image, ReleasedModel
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNTS = [3, 99, 100, 101, 5000]
+NUM_LOGITS = len(COUNTS) + 1
+CHANNELS, HIDDEN = 8, 16
+ORIGINAL_SIZE, SCALE = (71, 96), (133, 80)
+Shapes = dict[str, tuple[int, ...]]
+
+
+# What the release's files hold, small
+
+
+def tiny_config(name: str) -> Config:
+    """A config of the release with few channels, classes and proposals."""
+    config = load_config(ROOT / 'configs/simcal/released' / name)
+    model = config.model
+    model.backbone.update(depth=50, base_channels=8, init_cfg=None)
+    if model.backbone.type == 'ResNeXt':
+        model.backbone.update(groups=2, base_width=4)
+    model.neck.update(in_channels=[32, 64, 128, 256], out_channels=CHANNELS)
+    model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
+    roi_head = model.roi_head
+    for extractor in ('bbox_roi_extractor', 'mask_roi_extractor', 'semantic_roi_extractor'):
+        if extractor in roi_head:
+            roi_head[extractor].out_channels = CHANNELS
+    for kind, change in (
+        ('bbox_head', dict(fc_out_channels=HIDDEN)),
+        ('mask_head', dict(conv_out_channels=CHANNELS)),
+        ('semantic_head', dict(conv_out_channels=CHANNELS, num_classes=5)),
+    ):
+        heads = roi_head.get(kind, [])
+        for head in heads if isinstance(heads, list) else [heads]:
+            head.update(in_channels=CHANNELS, **change)
+            if kind != 'semantic_head':
+                head.num_classes = len(COUNTS)
+    model.test_cfg.rpn.update(nms_pre=20, max_per_img=12)
+    model.test_cfg.rcnn.max_per_img = 10
+    config.test_dataloader.dataset.pipeline[1].scale = SCALE
+    return config
+
+
+def released_shapes(config: Config) -> Shapes:
+    """The parameters of the detector's file; those of the trunk, whose names have stayed, as in the config's model."""
+    with torch.device('meta'):
+        trunk = MODELS.build(config.model)
+    shapes = {
+        name.replace('.conv2.conv_offset.', '.conv2_offset.'): tuple(tensor.shape)
+        for name, tensor in trunk.state_dict().items()
+        if name.startswith(('backbone.', 'neck.'))
+    }
+    shapes |= conv('rpn_head.rpn_conv', CHANNELS, 3) | conv('rpn_head.rpn_cls', 3) | conv('rpn_head.rpn_reg', 12)
+    bbox_head = config.model.roi_head.bbox_head
+    if not isinstance(bbox_head, list):
+        box_rows = 4 if bbox_head.reg_class_agnostic else 4 * NUM_LOGITS
+        mask_rows = 1 if config.model.roi_head.mask_head.get('class_agnostic') else NUM_LOGITS
+        return shapes | box_shapes('bbox_head', box_rows) | mask_shapes('mask_head', mask_rows)
+    for stage in range(3):
+        shapes |= box_shapes(f'bbox_head.{stage}', 4) | mask_shapes(f'mask_head.{stage}', NUM_LOGITS)
+        shapes |= conv(f'mask_head.{stage}.conv_res.conv', CHANNELS)
+    for i in range(5):
+        shapes |= conv(f'semantic_head.lateral_convs.{i}.conv', CHANNELS)
+    for i in range(4):
+        shapes |= conv(f'semantic_head.convs.{i}.conv', CHANNELS, 3)
+    return shapes | conv('semantic_head.conv_embedding.conv', CHANNELS) | conv('semantic_head.conv_logits', 5)
+
+
+def box_shapes(name: str, box_rows: int) -> Shapes:
+    shapes = linear(f'{name}.shared_fcs.0', HIDDEN, CHANNELS * 49) | linear(f'{name}.shared_fcs.1', HIDDEN, HIDDEN)
+    return shapes | linear(f'{name}.fc_cls', NUM_LOGITS, HIDDEN) | linear(f'{name}.fc_reg', box_rows, HIDDEN)
+
+
+def mask_shapes(name: str, mask_rows: int) -> Shapes:
+    shapes = conv(f'{name}.upsample', CHANNELS, 2) | conv(f'{name}.conv_logits', mask_rows)
+    for i in range(4):
+        shapes |= conv(f'{name}.convs.{i}.conv', CHANNELS, 3)
+    return shapes
+
+
+def head_shapes(kind: str) -> Shapes:
+    if kind == '2fc':
+        name = 'feat_extractor'
+        return linear(f'{name}.fc1', HIDDEN, CHANNELS * 49) | linear(f'{name}.fc2', NUM_LOGITS, HIDDEN)
+    name = 'feat_classifier'
+    shapes = linear(f'{name}.fc1', HIDDEN, CHANNELS * 49) | linear(f'{name}.fc2', HIDDEN, HIDDEN)
+    return shapes | linear(f'{name}.fc_classifier', NUM_LOGITS, HIDDEN)
+
+
+def linear(name: str, rows: int, columns: int) -> Shapes:
+    return {f'{name}.weight': (rows, columns), f'{name}.bias': (rows,)}
+
+
+def conv(name: str, channels: int, size: int = 1) -> Shapes:
+    return {f'{name}.weight': (channels, CHANNELS, size, size), f'{name}.bias': (channels,)}
+
+
+def filled(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
+    """Weights under which activations keep their size and scores differ."""
+    rng = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in shapes.items():
+        noise = torch.randn(shape, generator=rng)
+        if name.endswith('num_batches_tracked'):
+            weights[name] = torch.zeros(shape, dtype=torch.int64)
+        elif name.endswith('running_var') or (name.endswith('weight') and len(shape) == 1):
+            weights[name] = (0.3 if name.endswith('bn3.weight') else 1.0) + 0.1 * noise.abs()
+        elif name.endswith('weight'):
+            gain = 0.3 if 'fc_reg' in name or 'rpn_reg' in name else 1.4
+            weights[name] = gain * noise / noise[0].numel() ** 0.5
+        else:
+            weights[name] = 0.05 * noise
+    return weights
+
+
+@pytest.fixture
+def photograph(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path / 'photograph.png'
+    cv2.imwrite(str(path), cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), ORIGINAL_SIZE[::-1]))
+    return path
+
+
+@pytest.fixture
+def counts_file(tmp_path) -> Path:
+    categories = [
+        dict(id=10 * i, name=f'class {i}', instance_count=count, image_count=1) for i, count in enumerate(COUNTS)
+    ]
+    path = tmp_path / 'counts.json'
+    path.write_text(json.dumps(dict(categories=categories)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ('config', 'kind'), [('r50-ag.py', '3fc'), ('r50.py', '3fc'), ('r50-ag-coco-lt.py', '2fc'), ('htc-x101.py', '2fc')]
+)
+def test_detections_are_those_of_the_release(config, kind, photograph, counts_file, tmp_path):
+    config = tiny_config(config)
+    bbox_head, test_cfg = config.model.roi_head.bbox_head, config.model.test_cfg
+    stages = bbox_head if isinstance(bbox_head, list) else [bbox_head]
+    weights = filled(released_shapes(config), seed=0)
+    heads = [filled(head_shapes(kind), seed=1 + stage) for stage in range(len(stages))]
+    torch.save(dict(state_dict=weights, meta=dict(mmdet_version='1.0rc0')), tmp_path / 'detector.pth')
+    for stage, head in enumerate(heads):
+        torch.save(dict(state_dict=head, meta={}), tmp_path / f'stage{stage}.pth')
+    files = [tmp_path / f'stage{stage}.pth' for stage in range(len(stages))]
+    convert_simcal_release(tmp_path / 'detector.pth', files, tmp_path / 'out.pth', read_counts(counts_file))
+
+    settings = ['base', 'calibrated', 'dual']
+    detector = init_detector(config, tmp_path / 'out.pth', device='cpu', scores=settings)
+    seen = {}
+    detector.neck.register_forward_hook(lambda module, inputs, pyramid: seen.update(pyramid=pyramid))
+    sample = inference_detector(detector, photograph)
+
+    released = ReleasedModel(
+        weights,
+        heads,
+        stds=[list(stage.bbox_coder.target_stds) for stage in stages],
+        counts=COUNTS,
+        threshold=100,
+        nms_pre=test_cfg.rpn.nms_pre,
+        max_proposals=test_cfg.rpn.max_per_img,
+        score_thr=test_cfg.rcnn.score_thr,
+        max_per_img=test_cfg.rcnn.max_per_img,
+    )
+    image = Image(sample.img_shape, sample.ori_shape, factor=80 / 71)
+    for setting in settings:
+        found = sample.get(f'pred_instances_{setting}')
+        expected = released.detect(seen['pyramid'], image, setting)
+        assert len(found) == len(expected) > 0
+        np.testing.assert_allclose(found.scores, [each.score for each in expected], rtol=2e-3, atol=1e-6)
+        np.testing.assert_allclose(found.bboxes, [each.box for each in expected], atol=2e-3)
+        assert found.labels.tolist() == [each.label for each in expected]
+        masks = np.stack([coco_mask.decode(mask) for mask in found.masks]).astype(bool)
+        assert (masks != np.stack([each.mask for each in expected])).mean() < 1e-3
+        assert masks.any()
+
+
+# One checkpoint from many kinds of files
+
+
+@pytest.fixture
+def files(tmp_path, counts_file) -> dict[str, Path]:
+    """A class-wise detector of mmdetection 1.x, a 3fc and a 2fc head, and counts."""
+    contents = dict(
+        detector=filled(released_shapes(tiny_config('r50.py')), 0),
+        three=filled(head_shapes('3fc'), 1),
+        two=filled(head_shapes('2fc'), 2),
+    )
+    paths = {name: tmp_path / f'{name}.pth' for name in contents}
+    for name, weights in contents.items():
+        torch.save(dict(state_dict=weights, meta=dict(mmdet_version='1.0rc0+abc')), paths[name])
+    return dict(paths, counts=counts_file, out=tmp_path / 'out/model.pth')
+
+
+def test_the_tool_writes_one_checkpoint_and_says_what_it_found(files):
+    command = [sys.executable, ROOT / 'tools/model_converters/simcal_release.py', files['detector']]
+    options = ['--threshold', '400', '--counts', files['counts']]
+    done = subprocess.run([*command, files['three'], *options, files['out']], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'mmdetection 1.x: its heads stand beside `rpn_head.*`' in done.stdout
+    assert 'mmdet_version 1.0rc0+abc' in done.stdout
+    assert '5 classes, one stage, calibrated by 3fc_ft, T = 400' in done.stdout
+
+    meta = read_checkpoint(files['out'])['meta']
+    assert meta['calibrator'] == dict(type='SimCal', head='3fc_ft', threshold=400)
+    assert meta['class_frequency']['instance_count'] == COUNTS
+    assert meta['dataset_meta'] == dict(classes=[f'class {i}' for i in range(5)], category_ids=[0, 10, 20, 30, 40])
+
+
+def test_background_goes_last_or_out(files):
+    weights = read_checkpoint(files['detector'])['state_dict']
+    upgraded = upgrade_mmdet(read_checkpoint(files['detector']), 'detector.pth').weights
+    before, after = weights['bbox_head.fc_cls.weight'], upgraded['roi_head.bbox_head.fc_cls.weight']
+    assert torch.equal(after[5], before[0]) and torch.equal(after[:5], before[1:])
+    assert torch.equal(upgraded['roi_head.bbox_head.fc_reg.bias'], weights['bbox_head.fc_reg.bias'][4:])
+    assert torch.equal(upgraded['roi_head.mask_head.conv_logits.weight'], weights['mask_head.conv_logits.weight'][1:])
+    unchanged = upgraded.keys() & weights.keys()
+    assert all(torch.equal(upgraded[name], weights[name]) for name in unchanged)
+    assert {name.split('.')[0] for name in unchanged} == {'backbone', 'neck', 'rpn_head'}
+
+
+@pytest.mark.parametrize(
+    ('meta', 'version'),
+    [
+        (dict(mmdet_version='2.3.0', CLASSES=tuple('abcde')), '2.x'),
+        (dict(mmdet_version='3.1.0', mmengine_version='0.8', dataset_meta=dict(CLASSES=tuple('abcde'))), '3.x'),
+        (dict(mmdet_version='1.0rc0', CLASSES=tuple('abcde')), '2.x'),  # renamed by mmdetection 2's own upgrade script
+    ],
+)
+def test_later_versions_keep_their_names_and_order(files, meta, version):
+    weights = upgrade_mmdet(read_checkpoint(files['detector']), 'detector.pth').weights
+    torch.save(dict(state_dict=weights, meta=meta), files['detector'])
+    found = convert_simcal_release(files['detector'], [], files['out'])
+    assert (found.detector.version, found.head) == (version, None)
+    written = read_checkpoint(files['out'])
+    assert all(torch.equal(written['state_dict'][name], tensor) for name, tensor in weights.items())
+    assert written['meta']['dataset_meta']['classes'] == list('abcde') and 'calibrator' not in written['meta']
+    init_detector(tiny_config('r50.py'), files['out'], device='cpu')
+
+
+def test_files_that_do_not_belong_together_are_refused_in_one_line(files, tmp_path):
+    counts = read_counts(files['counts'])
+
+    def convert(detector='detector', heads=('three',), counts=counts):
+        return convert_simcal_release(files[detector], [files[head] for head in heads], files['out'], counts)
+
+    def refused(message, error=CheckpointError, **arguments):
+        with pytest.raises(error, match=message) as caught:
+            convert(**arguments)
+        assert '\n' not in str(caught.value) and not files['out'].exists()
+
+    refused('three.pth: has no `rpn_head', detector='three')
+    refused('has 1 stages, and 2 heads are given', heads=['three', 'two'])
+    refused('detector.pth: is no calibrated head of the release: it begins with `backbone', heads=['detector'])
+    refused('need training counts: give --train-annotations or --counts', ConfigError, counts=None)
+    refused('training counts are of 4 classes, the detector has 5', ConfigError, counts=of_four_classes(counts))
+
+    other = filled(linear('feat_extractor.fc1', 9, CHANNELS * 49) | linear('feat_extractor.fc2', 81, 9), 0)
+    torch.save(other, tmp_path / 'two.pth')
+    refused('`feat_extractor.fc2.weight` has 81 rows, and `roi_head.bbox_head.fc_cls.weight` .* has 6', heads=['two'])
+
+    weights = read_checkpoint(files['detector'])['state_dict']
+    strange = {f'roi_head.{name}' if 'box_head' in name else name: tensor for name, tensor in weights.items()}
+    torch.save(strange, files['detector'])
+    refused('`roi_head.bbox_head.fc_reg.weight` has 24 rows, but `roi_head.bbox_head.fc_cls.weight` with 6 calls for 4')
+
+
+def of_four_classes(counts):
+    frequency = counts.frequency
+    fewer = ClassFrequency(frequency.names[:4], frequency.instance_count[:4], frequency.image_count[:4])
+    return counts._replace(frequency=fewer)
+
+
+class Marker:
+    """What a checkpoint's pickle may name; it must never be made."""
+
+    made = 0
+
+    def __init__(self):
+        Marker.made += 1
+
+    def __reduce__(self):
+        return Marker, ()
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_is_not_data_is_left_aside_and_never_run(files, zipped):
+    """torch's files of today, and those of before 1.6 as the release has them."""
+    checkpoint = read_checkpoint(files['detector'])
+    checkpoint['meta'] = dict(config=Marker(), model=Config(dict(a=1)), mmdet_version='1.0rc0')
+    torch.save(checkpoint, files['detector'], _use_new_zipfile_serialization=zipped)
+    made = Marker.made
+    found = convert_simcal_release(files['detector'], [], files['out'])
+    assert Marker.made == made
+    assert {name.rpartition('.')[2] for name in found.left_aside} >= {'Marker', 'Config'}
+    assert read_checkpoint(files['out'])['state_dict'].keys() == found.detector.weights.keys()
+
+    checkpoint['state_dict']['bbox_head.fc_cls.weight'] = Marker()
+    torch.save(checkpoint, files['detector'], _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match='holds no `state_dict` of named tensors'):
+        convert_simcal_release(files['detector'], [], files['out'])
+
+
+# Counts
+
+
+def test_counts_of_annotations_include_crowds(tmp_path):
+    annotations = [
+        dict(id=i, image_id=image, category_id=category, bbox=[1, 1, 9, 9], area=81, iscrowd=i % 2, segmentation=[])
+        for i, (image, category) in enumerate([(1, 7), (1, 7), (2, 7), (2, 3)])
+    ]
+    content = dict(
+        images=[dict(id=i, width=20, height=20, file_name=f'{i}.jpg') for i in (1, 2)],
+        categories=[dict(id=7, name='seven'), dict(id=3, name='three')],
+        annotations=annotations,
+    )
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(content))
+    counts = count_annotations(path)
+    assert (counts.frequency.names, counts.category_ids) == (('three', 'seven'), [3, 7])
+    assert counts.frequency.instance_count.tolist() == [1, 3] and counts.frequency.image_count.tolist() == [1, 2]
+
+
+def test_a_counts_file_may_know_no_names(tmp_path):
+    """COCO-LT's index numbers its classes by place, not by COCO's ids."""
+    path = tmp_path / 'counts.json'
+    categories = [dict(category_id=i, instance_count=10 * i, image_ids=[5] * i) for i in (2, 1)]
+    path.write_text(json.dumps(dict(categories=categories)))
+    counts = read_counts(path)
+    assert counts.frequency == ClassFrequency('01', [10, 20], [1, 2]) and counts.category_ids is None
+    path.write_text(json.dumps(dict(categories=[dict(id=1, image_count=3)])))
+    with pytest.raises(AnnotationError, match='record 0 of "categories" has no instance_count'):
+        read_counts(path)
+
+
+@pytest.mark.parametrize(('name', 'num_classes', 'rare'), [('lvis_v0.5', 1230, 100), ('coco_lt', 80, 400)])
+def test_counts_of_the_papers_training_sets(shared_data, name, num_classes, rare):
+    counts = read_counts(shared_data / f'{name}_train_index.json.gz').frequency
+    assert len(counts) == num_classes and 0 < (counts.instance_count < rare).sum() < num_classes
