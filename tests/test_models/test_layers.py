@@ -31,8 +31,9 @@ def test_offsets_are_in_mmcvs_order(kind):
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_normed_linear_is_a_scaled_cosine():
-    layer = MODELS.build(dict(type='NormedLinear', in_features=5, out_features=3, tempearture=20))
+@pytest.mark.parametrize('spelling', ['temperature', 'tempearture'])
+def test_normed_linear_is_a_scaled_cosine(spelling):
+    layer = MODELS.build({'type': 'NormedLinear', 'in_features': 5, 'out_features': 3, spelling: 20})
     x = torch.randn(4, 5)
     cosine = F.cosine_similarity(x[:, None], layer.weight[None], dim=2)
     torch.testing.assert_close(layer(x), 20 * cosine, rtol=1e-3, atol=1e-3)
@@ -50,6 +51,7 @@ def test_normed_convolution(norm_over_kernel):
             out_channels=3,
             kernel_size=2,
             power=0.5,
+            temperature=10,
             norm_over_kernel=norm_over_kernel,
         )
     )
@@ -60,5 +62,5 @@ def test_normed_convolution(norm_over_kernel):
             kernel /= kernel.norm() ** 0.5 + 1e-6
         else:
             kernel /= kernel.norm(dim=0) ** 0.5 + 1e-6
-    scaled = 20 * x / (x.norm(dim=1, keepdim=True) ** 0.5 + 1e-6)
+    scaled = 10 * x / (x.norm(dim=1, keepdim=True) ** 0.5 + 1e-6)
     torch.testing.assert_close(layer(x), F.conv2d(scaled, weight, layer.bias), rtol=1e-4, atol=1e-5)

@@ -7,13 +7,14 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class NormedLinear(nn.Linear):
-    """`tempearture * x / |x| ** power @ (w / |w| ** power) + bias`.
+    """`temperature * x / |x| ** power @ (w / |w| ** power) + bias`.
 
     Args:
         in_features, out_features, bias: as of `torch.nn.Linear`.
-        tempearture: the factor (mmdetection spells it so).
+        temperature: the factor.
         power: of the norms.
         eps: added to them.
+        tempearture: mmdetection's spelling of `temperature` up to 3.3; where given, it counts.
     """
 
     def __init__(
@@ -21,11 +22,12 @@ class NormedLinear(nn.Linear):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        tempearture: float = 20,
+        temperature: float = 20,
         power: float = 1.0,
         eps: float = 1e-6,
+        tempearture: float | None = None,
     ) -> None:
-        self.tempearture = tempearture
+        self.temperature = temperature if tempearture is None else tempearture
         self.power = power
         self.eps = eps
         super().__init__(in_features, out_features, bias)
@@ -40,7 +42,7 @@ class NormedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
         weight = self.weight / (self.weight.norm(dim=1, keepdim=True).pow(self.power) + self.eps)
-        x = x / (x.norm(dim=1, keepdim=True).pow(self.power) + self.eps) * self.tempearture
+        x = x / (x.norm(dim=1, keepdim=True).pow(self.power) + self.eps) * self.temperature
         return F.linear(x, weight, self.bias)
 
 
@@ -50,10 +52,11 @@ class NormedConv2d(nn.Conv2d):
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as of `torch.nn.Conv2d`.
-        tempearture: the factor (mmdetection spells it so).
+        temperature: the factor.
         power: of the norms.
         eps: added to them.
         norm_over_kernel: a weight's norm is over channels and kernel; else over the channels, for each tap.
+        tempearture: mmdetection's spelling of `temperature` up to 3.3; where given, it counts.
     """
 
     def __init__(
@@ -66,13 +69,14 @@ class NormedConv2d(nn.Conv2d):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-        tempearture: float = 20,
+        temperature: float = 20,
         power: float = 1.0,
         eps: float = 1e-6,
         norm_over_kernel: bool = False,
+        tempearture: float | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self.tempearture = tempearture
+        self.temperature = temperature if tempearture is None else tempearture
         self.power = power
         self.eps = eps
         self.norm_over_kernel = norm_over_kernel
@@ -85,5 +89,5 @@ class NormedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W')."""
-        x = x / (x.norm(dim=1, keepdim=True).pow(self.power) + self.eps) * self.tempearture
+        x = x / (x.norm(dim=1, keepdim=True).pow(self.power) + self.eps) * self.temperature
         return F.conv2d(x, self.normed_weight(), self.bias, self.stride, self.padding, self.dilation, self.groups)
