@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.errors import AnnotationError, ConfigError
@@ -183,3 +184,21 @@ def test_mmdetection_keys_are_known_and_others_are_not():
     build('LoadImageFromFile', to_float32=True, color_type='color', imdecode_backend='cv2', backend_args=None)
     with pytest.raises(TypeError):
         build('RandomFlip', flip_ratio=0.5)
+
+
+@given(st.integers(20, 200), st.integers(20, 200))
+@settings(max_examples=20, deadline=None)
+def test_torchvision_resize_is_torchvisions(height, width):
+    image = results(height, width)
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+    channels = torch.from_numpy(image['img']).permute(2, 0, 1) / 255
+    theirs, _ = GeneralizedRCNNTransform(60, 100, mean, std, size_divisible=1).eval()([channels])
+    resized = build('TorchvisionResize', min_size=60, max_size=100).transform(image)
+    assert resized['img_shape'] == tuple(theirs.image_sizes[0]) == resized['img'].shape[:2]
+    ours = (torch.from_numpy(resized['img'] / 255) - torch.tensor(mean)) / torch.tensor(std)
+    torch.testing.assert_close(ours.permute(2, 0, 1).float(), theirs.tensors[0], rtol=0, atol=1e-5)
+    new_height, new_width = resized['img_shape']
+    assert resized['scale_factor'] == (new_width / width, new_height / height)
+    assert resized['gt_seg_map'].shape == resized['img_shape']
+    scaled = np.array([4 * new_width / width, 6 * new_height / height], np.float32)
+    np.testing.assert_allclose(resized['gt_bboxes'][0, :2], scaled, rtol=1e-5)

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torchvision.models.detection import anchor_utils
+from torchvision.models.detection.image_list import ImageList
 
 from mmdet.registry import TASK_UTILS
 
@@ -95,3 +97,13 @@ def test_contradictions_are_refused(change):
 def test_another_number_of_levels_is_refused():
     with pytest.raises(ValueError, match='3 feature maps'):
         TASK_UTILS.build(dict(RPN)).grid_priors([(1, 1)] * 3)
+
+
+@pytest.mark.parametrize('size', [(800, 1344), (416, 608), (32, 96)])
+def test_torchvisions_anchors(size):
+    """Those of torchvision's own generator, also where a map has been rounded up (800 pixels, 25 cells, 13 cells)."""
+    theirs = anchor_utils.AnchorGenerator(tuple((4 * 2**i * 8,) for i in range(5)), ((0.5, 1.0, 2.0),) * 5)
+    maps = [torch.zeros(1, 1, *(-(-side // stride) for side in size)) for stride in RPN['strides']]
+    (wanted,) = theirs(ImageList(torch.zeros(1, 3, *size), [size]), maps)
+    ours = TASK_UTILS.build(dict(RPN, type='TorchvisionAnchorGenerator'))
+    assert torch.equal(torch.cat(ours.grid_priors([tuple(level.shape[-2:]) for level in maps])), wanted)

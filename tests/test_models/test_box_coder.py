@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.models.detection._utils import BoxCoder
 
-from mmdet.models.task_modules import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
+from mmdet.models.task_modules import Box2BoxTransform, DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 
 CODERS = [DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder]
 STDS = (0.1, 0.1, 0.2, 0.2)
@@ -82,3 +83,13 @@ def test_every_class_has_deltas_of_its_own(coder, device):
 def test_nothing_decodes_to_nothing():
     assert DeltaXYWHBBoxCoder().decode(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
     assert DeltaXYWHBBoxCoder().encode(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
+
+
+def test_box2box_transform_decodes_as_torchvision():
+    """Boxes grow at most 62.5-fold, and shrink as far as the deltas say."""
+    given_boxes, deltas = boxes(0), torch.randn(20, 3 * 4, generator=torch.Generator().manual_seed(1)) * 30
+    theirs = BoxCoder((10.0, 10.0, 5.0, 5.0)).decode(deltas, [given_boxes]).flatten(1)
+    ours = Box2BoxTransform(target_stds=STDS).decode(given_boxes, deltas)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-3)
+    shrunken = DeltaXYWHBBoxCoder(target_stds=STDS).decode(given_boxes, deltas)
+    assert ((shrunken - theirs).abs() > 1e-2).any()

@@ -3,6 +3,7 @@ from .formatting import PackDetInputs
 from .geometry import Pad, RandomChoiceResize, RandomFlip, RandomResize, Resize
 from .legacy_resize import LegacyResize
 from .loading import LoadAnnotations, LoadImageFromFile
+from .torchvision_resize import TorchvisionResize
 
 __all__ = [
     'LegacyResize',
@@ -14,4 +15,5 @@ __all__ = [
     'RandomFlip',
     'RandomResize',
     'Resize',
+    'TorchvisionResize',
 ]

@@ -54,7 +54,7 @@ class Resize(BaseTransform):
         else:
             size = tuple(scale)
         width, height = size
-        results['img'] = mmcv.imresize(results['img'], size, interpolation=self.interpolation, backend=self.backend)
+        results['img'] = self.resize_image(results['img'], size)
         results['img_shape'] = (height, width)
         results['scale'] = scale
         results['scale_factor'] = (width / old_width, height / old_height)
@@ -69,6 +69,10 @@ class Resize(BaseTransform):
         if 'gt_seg_map' in results:
             results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], size, interpolation='nearest')
         return results
+
+    def resize_image(self, img: np.ndarray, size: Scale) -> np.ndarray:
+        """The image (H, W, 3) at another (width, height)."""
+        return mmcv.imresize(img, size, interpolation=self.interpolation, backend=self.backend)
 
     def _scaled(self, shape: tuple[int, int]) -> Scale:
         return tuple(int(length * factor + 0.5) for length, factor in zip(shape[::-1], self.scale_factor, strict=True))

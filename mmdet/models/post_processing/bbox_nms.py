@@ -26,7 +26,12 @@ ONE_THREAD = 32767
 
 
 def multiclass_nms(
-    boxes: Tensor | BoxesOf, scores: Tensor, score_thr: float, nms: Mapping[str, Any], max_per_img: int
+    boxes: Tensor | BoxesOf,
+    scores: Tensor,
+    score_thr: float,
+    nms: Mapping[str, Any],
+    max_per_img: int,
+    min_bbox_size: float = -1,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The detections that survive suppression within each class, best first.
 
@@ -47,6 +52,7 @@ def multiclass_nms(
         score_thr: candidates score above it.
         nms: the rule of suppression, e.g. `dict(type='nms', iou_threshold=0.5)`; see `suppression.py`.
         max_per_img: the number of detections kept; all of them if it is not positive.
+        min_bbox_size: candidates must be wider and taller than so many pixels; negative: they may be of any size.
 
     Returns:
         boxes (K, 4), scores (K,), labels (K,) int64 in 0..C-1, and roi_index (K,) int64, the proposal each comes from.
@@ -63,7 +69,9 @@ def multiclass_nms(
         candidate_scores, roi_index, labels = top_candidates(scores, score_thr, looked_at)
         candidate_boxes = boxes_of(roi_index, labels)
         falling = candidate_scores.cpu().numpy()
-        kept, kept_scores = rule(candidate_boxes.detach().cpu().numpy(), falling, labels.cpu().numpy(), wanted)
+        corners = candidate_boxes.detach().cpu().numpy()
+        large = _larger(corners, min_bbox_size)
+        kept, kept_scores = rule(corners[large], falling[large], labels.cpu().numpy()[large], wanted)
         if len(falling) < looked_at:
             break
         # A survivor whose score suppression has lowered below the last candidate's may yet be overtaken.
@@ -72,9 +80,16 @@ def multiclass_nms(
             break
         looked_at = max(2 * looked_at, looked_at * wanted * 5 // (4 * max(settled, 1)))
 
-    kept = torch.from_numpy(kept[:wanted]).to(scores.device)
+    kept = torch.from_numpy(large[kept[:wanted]]).to(scores.device)
     kept_scores = torch.from_numpy(kept_scores[:wanted]).to(scores.device)
     return candidate_boxes[kept], kept_scores, labels[kept], roi_index[kept]
+
+
+def _larger(corners: np.ndarray, min_bbox_size: float) -> np.ndarray:
+    """Which of the boxes (n, 4) are wider and taller than `min_bbox_size`, in their order; all where it is negative."""
+    if min_bbox_size < 0:
+        return np.arange(len(corners))
+    return np.flatnonzero((corners[:, 2:] - corners[:, :2] > min_bbox_size).all(axis=1))
 
 
 def top_candidates(scores: Tensor, score_thr: float, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .rle import RLE, rle_from_switches, switches_of_columns
+from .rle import RLE, rle_from_crops
 
 
 def paste_masks_legacy_to_rle(
@@ -25,17 +25,15 @@ def paste_masks_legacy_to_rle(
     Returns:
         K dicts `{'size': [H, W], 'counts': bytes}`, equal to `pycocotools.mask.encode` of the bitmaps.
     """
-    height, width = image_size
-    owners, positions = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     squares = probs.detach().float().cpu().numpy()
     corners = boxes.detach().cpu().numpy().astype(np.int64).tolist()
-    for k, (square, (left, top, right, bottom)) in enumerate(zip(squares, corners, strict=True)):
-        size = (max(right - left + 1, 1), max(bottom - top + 1, 1))
-        above = cv2.resize(square, size, interpolation=cv2.INTER_LINEAR) > threshold
-        first_row, first_column = max(-top, 0), max(-left, 0)
-        visible = above[first_row : max(height - top, 0), first_column : max(width - left, 0)]
-        columns = left + first_column + np.arange(visible.shape[1])
-        switches = switches_of_columns(visible, top + first_row, columns, height)
-        owners.append(np.full_like(switches, k))
-        positions.append(switches)
-    return rle_from_switches(np.concatenate(owners), np.concatenate(positions), len(probs), image_size)
+    return rle_from_crops(
+        ((_resized(square, box) > threshold, *box[:2]) for square, box in zip(squares, corners, strict=True)),
+        image_size,
+    )
+
+
+def _resized(square: np.ndarray, box: list[int]) -> np.ndarray:
+    left, top, right, bottom = box
+    size = (max(right - left + 1, 1), max(bottom - top + 1, 1))
+    return cv2.resize(square, size, interpolation=cv2.INTER_LINEAR)

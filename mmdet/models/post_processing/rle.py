@@ -4,7 +4,7 @@ A mask is read column by column (COCO's order): the pixel at (row, column) has p
 is a position at which the mask's value differs from the pixel before; the runs are the distances from
 switch to switch. No image is painted.
 """
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,27 @@ def switches_of_columns(crop: np.ndarray, top: int, columns: np.ndarray, height:
     framed[:, 1:-1] = crop.T
     column, row = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), crop.shape[0] + 1)
     return columns[column] * height + top + row
+
+
+def rle_from_crops(crops: Iterable[tuple[np.ndarray, int, int]], image_size: tuple[int, int]) -> list[RLE]:
+    """Compressed COCO RLEs of masks that are background but for a rectangle.
+
+    Args:
+        crops: for each mask the rectangle (h, w) bool, and the image column and row of its first pixel; what lies
+            outside the image is cut off.
+        image_size: (H, W).
+    """
+    height, width = image_size
+    owners, positions, count = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
+    for crop, left, top in crops:
+        first_row, first_column = max(-top, 0), max(-left, 0)
+        visible = crop[first_row : max(height - top, 0), first_column : max(width - left, 0)]
+        columns = left + first_column + np.arange(visible.shape[1])
+        switches = switches_of_columns(visible, top + first_row, columns, height)
+        owners.append(np.full_like(switches, count))
+        positions.append(switches)
+        count += 1
+    return rle_from_switches(np.concatenate(owners), np.concatenate(positions), count, image_size)
 
 
 def rle_to_bitmaps(rles: Sequence[RLE]) -> np.ndarray:

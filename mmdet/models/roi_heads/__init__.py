@@ -6,6 +6,7 @@ from .legacy_roi_heads import LegacyCascadeRoIHead, LegacyHybridTaskCascadeRoIHe
 from .mask_heads import FCNMaskHead, FusedSemanticHead, HTCMaskHead
 from .roi_extractors import LegacyRoIAlign, LegacySingleRoIExtractor, RoIAlign, SingleRoIExtractor
 from .standard_roi_head import StandardRoIHead
+from .torchvision_roi_head import TorchvisionRoIHead
 
 __all__ = [
     'BBoxHead',
@@ -25,4 +26,5 @@ __all__ = [
     'Shared4Conv1FCBBoxHead',
     'SingleRoIExtractor',
     'StandardRoIHead',
+    'TorchvisionRoIHead',
 ]

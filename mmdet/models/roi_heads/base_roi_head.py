@@ -28,7 +28,7 @@ class BaseRoIHead(BaseModule):
             pass of trunk and heads; `'base'` is the box head's own classifier, the others are the calibrator's.
 
     Args:
-        test_cfg: `score_thr`, `nms`, `max_per_img` and `mask_thr_binary`.
+        test_cfg: `score_thr`, `nms`, `max_per_img`, `mask_thr_binary` and, optional, `min_bbox_size`.
     """
 
     num_stages = 1
@@ -140,7 +140,12 @@ class BaseRoIHead(BaseModule):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `multiclass_nms` by `test_cfg` leaves of one image's candidates, in pixels of the network input."""
         return multiclass_nms(
-            boxes_of, scores, self.test_cfg.score_thr, self.test_cfg.nms, self.test_cfg.max_per_img
+            boxes_of,
+            scores,
+            self.test_cfg.score_thr,
+            self.test_cfg.nms,
+            self.test_cfg.max_per_img,
+            self.test_cfg.get('min_bbox_size', -1),
         )
 
     def _add_masks(

@@ -165,6 +165,40 @@ class LegacyAnchorGenerator(AnchorGenerator):
         return (self.center_offset * (self.base_sizes[level] - 1),) * 2
 
 
+@TASK_UTILS.register_module()
+class TorchvisionAnchorGenerator(AnchorGenerator):
+    """Anchors as torchvision's detectors make them: corners rounded to whole pixels, strides measured.
+
+    A level's cells lie as many whole pixels apart as its map is smaller than the padded image. Where a map has been
+    rounded up that is less than the nominal stride: 25 cells are pooled to 13, which then lie 61 pixels apart, not 64.
+    The padded image's sides are taken to be multiples of the finest stride.
+    """
+
+    def grid_priors(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = 'cpu',
+    ) -> list[Tensor]:
+        """See `AnchorGenerator`."""
+        self._check_levels(featmap_sizes)
+        (finest_x, finest_y), (finest_rows, finest_columns) = self.strides[0], featmap_sizes[0]
+        height, width = finest_rows * finest_y, finest_columns * finest_x
+        return [
+            _anchors_of_grid(
+                tuple(map(tuple, base.tolist())),
+                (width // columns, height // rows),
+                (rows, columns),
+                dtype,
+                torch.device(device),
+            )
+            for base, (rows, columns) in zip(self.base_anchors, featmap_sizes, strict=True)
+        ]
+
+    def _base_anchors(self, level: int) -> Tensor:
+        return super()._base_anchors(level).round()
+
+
 @lru_cache(maxsize=32)  # five levels each of half a dozen image sizes; some 5 MB for one image of 800 x 1333
 def _anchors_of_grid(
     base_anchors: tuple[tuple[float, ...], ...],

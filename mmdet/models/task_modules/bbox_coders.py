@@ -79,11 +79,14 @@ class DeltaXYWHBBoxCoder:
             shifts = shifts.clamp(-self.ctr_clamp, self.ctr_clamp)
             log_ratios = log_ratios.clamp(max=limit)
         else:
-            log_ratios = log_ratios.clamp(-limit, limit)
+            log_ratios = self._limited(log_ratios, limit)
         decoded = self._corners(centers + shifts, sizes * log_ratios.exp())
         if self.clip_border and max_shape is not None:
             decoded = self._clip(decoded, max_shape)
         return decoded.view(shape)
+
+    def _limited(self, log_ratios: Tensor, limit: float) -> Tensor:
+        return log_ratios.clamp(-limit, limit)
 
     def _centers_and_sizes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Both (..., 2)."""
@@ -113,3 +116,11 @@ class LegacyDeltaXYWHBBoxCoder(DeltaXYWHBBoxCoder):
 
     def _clip(self, boxes: Tensor, max_shape: Sequence[int]) -> Tensor:
         return clip_boxes(boxes, (max_shape[0] - 1, max_shape[1] - 1))
+
+
+@TASK_UTILS.register_module()
+class Box2BoxTransform(DeltaXYWHBBoxCoder):
+    """Deltas as detectron2 (whose name this is) and torchvision decode them: a box may shrink by any ratio."""
+
+    def _limited(self, log_ratios: Tensor, limit: float) -> Tensor:
+        return log_ratios.clamp(max=limit)

@@ -174,3 +174,20 @@ def test_a_nan_hides_no_other_candidate(device):
     clean = scores.nan_to_num(nan=-1.0)
     for ours, expected in zip(top_candidates(scores.to(device), 0.0, 50), all_candidates(clean, 0.0), strict=True):
         assert torch.equal(ours.cpu(), expected[:50])
+
+
+@pytest.mark.parametrize('max_per_img', [-1, 100])
+def test_small_boxes_are_no_candidates(max_per_img):
+    """As if they had not been there: enough others are looked at, though the best 2,000 are all too small."""
+    generator = torch.Generator().manual_seed(4)
+    boxes, scores = random_boxes(4000, generator, side=400), torch.rand(4000, 2, generator=generator)
+    small = torch.arange(4000) % 2 == 0
+    boxes[small, 2] = boxes[small, 0] + 1.5
+    scores[small] += 1
+    settings = (0.0, NMS, max_per_img)
+    found = multiclass_nms(boxes, scores, *settings, min_bbox_size=2)
+    large = (boxes[:, 2:] - boxes[:, :2] > 2).all(1)
+    wanted = multiclass_nms(boxes[large], scores[large], *settings)
+    for one, other in zip(found[:3], wanted[:3], strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(found[3], large.nonzero().flatten()[wanted[3]])

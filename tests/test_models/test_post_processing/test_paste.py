@@ -6,12 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from mmdet.errors import ConfigError
 from mmdet.models.post_processing import (
     paste_masks,
     paste_masks_legacy_to_rle,
     paste_masks_to_rle,
+    paste_masks_torchvision_to_rle,
     rle_to_bitmaps,
 )
 
@@ -153,3 +155,16 @@ def test_bitmaps_come_back(device):
     assert rle_to_bitmaps([]).shape == (0, 0, 0)
     assert paste_masks_to_rle(torch.zeros(0, 28, 28, device=device), torch.zeros(0, 4, device=device), (5, 5)) == []
     assert paste_masks_legacy_to_rle(torch.zeros(0, 28, 28), torch.zeros(0, 4), (5, 5)) == []
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 5), size=st.sampled_from([7, 14, 28]))
+def test_the_torchvision_paste_is_torchvisions(seed, count, size):
+    """Its detections lie on the image."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = torch.randint(1, 90, (2,), generator=generator).tolist()
+    probs, boxes = blobs(count, size, generator), boxes_around(count, height, width, generator)
+    boxes = boxes.clamp(min=0).minimum(torch.tensor([width, height] * 2))
+    wanted = paste_masks_in_image(probs[:, None], boxes, (height, width))[:, 0] >= 0.5
+    found = paste_masks_torchvision_to_rle(probs, boxes, (height, width))
+    assert found == encode(wanted.numpy())
