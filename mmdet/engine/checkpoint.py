@@ -62,6 +62,8 @@ def plain(value: Any, name: str) -> Any:
 def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') -> dict[str, Any]:
     """Read a checkpoint of this project, of mmengine or mmdetection, or a bare state dict.
 
+    What torchvision's and detectron2's training programs save is read too: their state dict is called `model`.
+
     Nothing a checkpoint holds is executed: it is unpickled with `weights_only=True` and an allow-list of numpy's arrays
     and mmengine's log buffers, which mmdetection's checkpoints contain.
 
@@ -90,8 +92,9 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(f'{path}: holds a {type(checkpoint).__name__} instead of a dict of weights')
     if 'state_dict' not in checkpoint:
-        checkpoint = dict(state_dict=checkpoint)
-    if not all(isinstance(tensor, Tensor) for tensor in checkpoint['state_dict'].values()):
+        checkpoint = dict(state_dict=checkpoint['model'] if 'model' in checkpoint else checkpoint)
+    weights = checkpoint['state_dict']
+    if not isinstance(weights, Mapping) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise CheckpointError(f'{path}: holds no `state_dict` of named tensors, so it is not a model checkpoint')
     return dict(checkpoint, meta=checkpoint.get('meta') or {})
 

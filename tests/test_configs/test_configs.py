@@ -90,9 +90,10 @@ def test_model_builds(load, name):
         box_heads = detector.roi_head.bbox_heads
         (num_classes,) = {head.num_classes for head in box_heads}
         assert all(head.fc_cls.out_features == num_classes + 1 for head in box_heads)
-        mask_head = detector.roi_head.mask_head
-        mask_heads = mask_head if isinstance(mask_head, torch.nn.ModuleList) else [mask_head]
+        mask_head = detector.roi_head.mask_head if detector.roi_head.with_mask else []
+        mask_heads = mask_head if isinstance(mask_head, (torch.nn.ModuleList, list)) else [mask_head]
         assert all(head.num_classes == num_classes for head in mask_heads)
+        assert detector.roi_head.with_mask or config.model.type == 'FasterRCNN'
         if 'calibration' in config:
             frequency = ClassFrequency([str(i) for i in range(num_classes)], [1] * num_classes, [1] * num_classes)
             calibrator = build_calibrator(config.calibration.calibrator, detector, frequency)
