@@ -11,7 +11,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import boxes_to_rois
 from mmdet.utils.seeding import keyed_torch_rng
 
-from .roi_selectors import DrawnClassSelector
+from .roi_selectors import DrawnClassSelector, SelectedRoIs
 
 
 class CalibrationModel(BaseModel):
@@ -62,35 +62,53 @@ class CalibrationModel(BaseModel):
         """The step's calibration losses, or in mode `'predict'` the calibrated detector's detections."""
         if mode != 'loss':
             return self.detector(inputs, data_samples, mode)
-        roi_head = self.detector.roi_head
         with torch.no_grad():
             feats = self.detector.extract_feat(inputs)
             proposals = self.detector.rpn_head.predict(feats, data_samples, self.detector.proposal_cfg)
-            stages = list(self._stages_of_rois(feats, proposals, data_samples))
-            feats = roi_head.context(feats)
+            stages = self.draw_rois(feats, proposals, data_samples)
+            feats = self.detector.roi_head.context(feats)
         drawn_classes = [sample.drawn_class for sample in data_samples]
         losses = {}
         for stage, (sampled, priorities) in enumerate(stages):
-            base_head = roi_head.bbox_heads[stage]
-            selected = self.selector.select(sampled, drawn_classes, priorities, base_head.num_classes)
+            pos_labels = [rois.pos_gt_labels for rois in sampled]
+            selected = self.selector.select(pos_labels, drawn_classes, priorities, self.num_classes)
+            boxes = selected.of([rois.pos_boxes for rois in sampled], [rois.neg_boxes for rois in sampled])
             with torch.no_grad():
-                roi_feats = roi_head.box_feats(feats, boxes_to_rois(selected.boxes), stage)
-                shared_feats = base_head.shared(roi_feats)
-                base_logits = base_head.classify(shared_feats)
-            logits = self.calibrator.logits(roi_feats, shared_feats, base_logits, stage)
-            # DDP averages gradients over ranks, so a rank divides by its even share of the step's RoIs.
-            num_rois = max(selected.num_rois_of_step, 1) / get_world_size()
-            losses.update(self.calibrator.loss(logits, selected.labels, num_rois, stage))
+                roi_feats = self.detector.roi_head.box_feats(feats, boxes_to_rois(boxes), stage)
+            losses.update(self.loss_of_stage(roi_feats, selected, stage))
         return losses
 
-    def _stages_of_rois(
-        self, feats: Sequence[Tensor], proposals: Sequence, data_samples: Sequence[DetDataSample]
+    @property
+    def num_classes(self) -> int:
+        """C, the label of background."""
+        return self.detector.roi_head.bbox_heads[0].num_classes
+
+    def draw_rois(
+        self, feats: Sequence[Tensor], proposals: Sequence, data_samples: Sequence[DetDataSample], draw: int = 0
     ) -> list[tuple[list[SampledRoIs], list[Tensor]]]:
-        """Stage by stage the sampled RoIs and their background priorities, drawn from each image's own stream."""
+        """Stage by stage the sampled RoIs and their background priorities, drawn from each image's own stream.
+
+        Args:
+            feats: pyramid of (B, D, H_l, W_l).
+            proposals: of each image, with `bboxes` in pixels of the network input.
+            data_samples: with ground truth and `draw_key`.
+            draw: 0 is the draw that training sees; each other number gives one more, independent of it.
+        """
         per_image = []
         for i, sample in enumerate(data_samples):
-            with keyed_torch_rng(*sample.draw_key):
+            with keyed_torch_rng(*sample.draw_key, *([draw] if draw else [])):
                 levels = [level[i : i + 1] for level in feats]
                 stages = self.detector.roi_head.stages_of_rois(levels, proposals[i : i + 1], [sample])
                 per_image.append([(sampled[0], torch.rand(len(sampled[0].neg_boxes))) for sampled in stages])
         return [tuple(map(list, zip(*stage, strict=True))) for stage in zip(*per_image, strict=True)]
+
+    def loss_of_stage(self, roi_feats: Tensor, selected: SelectedRoIs, stage: int) -> dict[str, Tensor]:
+        """The calibrator's losses on (R, D, S, S) features of the selected RoIs."""
+        base_head = self.detector.roi_head.bbox_heads[stage]
+        with torch.no_grad():
+            shared_feats = base_head.shared(roi_feats)
+            base_logits = base_head.classify(shared_feats)
+        logits = self.calibrator.logits(roi_feats, shared_feats, base_logits, stage)
+        # DDP averages gradients over ranks, so a rank divides by its even share of the step's RoIs.
+        num_rois = max(selected.num_rois_of_step, 1) / get_world_size()
+        return self.calibrator.loss(logits, selected.labels, num_rois, stage)

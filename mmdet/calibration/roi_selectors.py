@@ -6,7 +6,6 @@ import torch
 from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
-from mmdet.models.task_modules import SampledRoIs
 from mmdet.registry import ROI_SELECTORS
 
 
@@ -15,14 +14,29 @@ class SelectedRoIs:
     """What is kept of one step, on this rank.
 
     Attributes:
-        boxes: for each image (R_i, 4) in pixels of the network input.
-        labels: (sum of R_i,) int64, image by image; C for background.
+        positives: for each image (P_i,) bool, which of its positive RoIs.
+        backgrounds: for each image (Q_i,) bool, which of its background RoIs.
+        labels: (R,) int64, image by image, the positives before the background; C for background.
         num_rois_of_step: RoIs kept by all ranks together.
     """
 
-    boxes: list[Tensor]
+    positives: list[Tensor]
+    backgrounds: list[Tensor]
     labels: Tensor
     num_rois_of_step: int
+
+    def of(self, positives: Sequence[Tensor], backgrounds: Sequence[Tensor]) -> list[Tensor]:
+        """For each image what belongs to its kept RoIs, in the order of `labels`.
+
+        Args:
+            positives: for each image (P_i, ...) something of its positive RoIs.
+            backgrounds: for each image (Q_i, ...) the same of its background RoIs.
+        """
+        images = zip(positives, self.positives, backgrounds, self.backgrounds, strict=True)
+        return [
+            torch.cat([of_pos[pos.to(of_pos.device)], of_neg[neg.to(of_neg.device)]])
+            for of_pos, pos, of_neg, neg in images
+        ]
 
 
 @ROI_SELECTORS.register_module()
@@ -37,7 +51,7 @@ class DrawnClassSelector:
 
     def select(
         self,
-        sampled: Sequence[SampledRoIs],
+        pos_labels: Sequence[Tensor],
         drawn_classes: Sequence[int],
         priorities: Sequence[Tensor],
         num_classes: int,
@@ -45,22 +59,20 @@ class DrawnClassSelector:
         """Choose among the sampled RoIs of this rank's images.
 
         Args:
-            sampled: the RoIs of each image.
+            pos_labels: for each image (P_i,) int64, the labels of its positive RoIs.
             drawn_classes: the label each image was drawn for.
-            priorities: for each image, a uniform random number for each of its negative RoIs.
+            priorities: for each image (Q_i,), a uniform random number for each of its background RoIs.
             num_classes: C, the label of background.
         """
-        positives = [
-            rois.pos_boxes[rois.pos_gt_labels == drawn] for rois, drawn in zip(sampled, drawn_classes, strict=True)
-        ]
-        num_positives = sum(len(boxes) for boxes in positives)
-        num_of_step, lowest_kept = _highest_of_step(torch.cat(list(priorities)), num_positives)
-        boxes, labels = [], []
-        for rois, kept, drawn, priority in zip(sampled, positives, drawn_classes, priorities, strict=True):
-            background = rois.neg_boxes[(priority >= lowest_kept).to(rois.neg_boxes.device)]
-            boxes.append(torch.cat([kept, background]))
-            labels.append(torch.tensor([drawn] * len(kept) + [num_classes] * len(background), dtype=torch.int64))
-        return SelectedRoIs(boxes, torch.cat(labels).to(boxes[0].device), num_of_step)
+        positives = [labels == drawn for labels, drawn in zip(pos_labels, drawn_classes, strict=True)]
+        num_positives = [int(kept.sum()) for kept in positives]
+        num_of_step, lowest_kept = _highest_of_step(torch.cat(list(priorities)), sum(num_positives))
+        backgrounds = [of_image >= lowest_kept for of_image in priorities]
+        labels = []
+        for drawn, num_of_image, background in zip(drawn_classes, num_positives, backgrounds, strict=True):
+            labels += [drawn] * num_of_image + [num_classes] * int(background.sum())
+        labels = torch.tensor(labels, dtype=torch.int64, device=pos_labels[0].device)
+        return SelectedRoIs(positives, backgrounds, labels, num_of_step)
 
 
 def _highest_of_step(priorities: Tensor, num_positives: int) -> tuple[int, float]:

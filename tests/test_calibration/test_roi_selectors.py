@@ -25,6 +25,12 @@ def image_rois(pos_labels, num_neg, seed) -> SampledRoIs:
     )
 
 
+def select(images, drawn, priorities):
+    """The selection, and the boxes of each image that it keeps."""
+    selected = DrawnClassSelector().select([image.pos_gt_labels for image in images], drawn, priorities, NUM_CLASSES)
+    return selected, selected.of([image.pos_boxes for image in images], [image.neg_boxes for image in images])
+
+
 def priorities_of(images, seed=0):
     rng = torch.Generator().manual_seed(seed)
     return [torch.rand(len(image.neg_boxes), generator=rng) for image in images]
@@ -43,18 +49,18 @@ def test_positives_of_the_drawn_class_and_as_many_background_rois(step):
     images = [image_rois(labels, num_neg, seed) for seed, (labels, num_neg, _) in enumerate(step)]
     drawn = [label for _, _, label in step]
     priorities = priorities_of(images)
-    selected = DrawnClassSelector().select(images, drawn, priorities, NUM_CLASSES)
+    selected, kept_boxes = select(images, drawn, priorities)
 
     num_positives = sum(labels.count(label) for labels, _, label in step)
     available = sum(num_neg for _, num_neg, _ in step)
     labels = selected.labels.tolist()
     assert sum(label < NUM_CLASSES for label in labels) == num_positives
     assert labels.count(NUM_CLASSES) == min(num_positives, available)
-    assert selected.num_rois_of_step == len(labels) == sum(map(len, selected.boxes))
+    assert selected.num_rois_of_step == len(labels) == sum(map(len, kept_boxes))
 
     ranking = sorted((-p, i, j) for i, ps in enumerate(priorities) for j, p in enumerate(ps.tolist()))
     chosen = {(i, j) for _, i, j in ranking[:num_positives]}
-    for i, (image, boxes, label) in enumerate(zip(images, selected.boxes, drawn, strict=True)):
+    for i, (image, boxes, label) in enumerate(zip(images, kept_boxes, drawn, strict=True)):
         positives = image.pos_boxes[image.pos_gt_labels == label]
         background = [image.neg_boxes[j] for j in range(len(image.neg_boxes)) if (i, j) in chosen]
         assert torch.equal(boxes, torch.cat([positives, *[box[None] for box in background]]))
@@ -62,15 +68,15 @@ def test_positives_of_the_drawn_class_and_as_many_background_rois(step):
 
 def test_a_step_without_positives_keeps_nothing():
     images = [image_rois([1], 4, 0)]
-    selected = DrawnClassSelector().select(images, [2], priorities_of(images), NUM_CLASSES)
+    selected, boxes = select(images, [2], priorities_of(images))
     assert selected.num_rois_of_step == 0
-    assert selected.boxes[0].shape == (0, 4)
+    assert boxes[0].shape == (0, 4)
 
 
 def _select_on_rank(rank, port, images, drawn, priorities, results):
     torch.distributed.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
-    selected = DrawnClassSelector().select(images[rank::2], drawn[rank::2], priorities[rank::2], NUM_CLASSES)
-    results[rank] = (selected.boxes, selected.labels, selected.num_rois_of_step)
+    selected, boxes = select(images[rank::2], drawn[rank::2], priorities[rank::2])
+    results[rank] = (boxes, selected.labels, selected.num_rois_of_step)
     torch.distributed.destroy_process_group()
 
 
@@ -78,12 +84,12 @@ def test_two_ranks_keep_what_one_would(free_port):
     images = [image_rois([0, 0, 1], 5, 0), image_rois([2], 1, 1), image_rois([3, 3], 9, 2), image_rois([], 0, 3)]
     drawn = [0, 2, 3, 1]
     priorities = priorities_of(images)
-    alone = DrawnClassSelector().select(images, drawn, priorities, NUM_CLASSES)
+    alone, boxes_alone = select(images, drawn, priorities)
     with mp.Manager() as manager:
         results = manager.dict()
         mp.spawn(_select_on_rank, (free_port, images, drawn, priorities, results), nprocs=2)
         (boxes_0, _, count_0), (boxes_1, _, count_1) = results[0], results[1]
     assert count_0 == count_1 == alone.num_rois_of_step
     together = [boxes_0[0], boxes_1[0], boxes_0[1], boxes_1[1]]
-    for ours, theirs in zip(together, alone.boxes, strict=True):
+    for ours, theirs in zip(together, boxes_alone, strict=True):
         assert torch.equal(ours, theirs)

@@ -7,7 +7,7 @@ from torch.utils.data import Sampler
 
 from mmdet.errors import ConfigError
 from mmdet.registry import DATA_SAMPLERS
-from mmdet.utils.seeding import keyed_generator
+from mmdet.utils.seeding import keyed_uniforms
 
 from .draw import Draw
 
@@ -18,8 +18,7 @@ _CLASS_STREAM, _IMAGE_STREAM = 0, 1
 class BiLevelStream:
     """The endless stream of (image, class) draws, as a function of the draw's number.
 
-    Draw d is for class number d // images_per_class of the class stream. Both streams are made in blocks,
-    each from a generator of its own, so that any draw can be had without those before it.
+    Draw d is for class number d // images_per_class of the class stream. Any draw can be had without those before it.
 
     Args:
         images_of_class: for each of C classes the indices of the images that contain it.
@@ -63,16 +62,11 @@ class BiLevelStream:
     def draws(self, first: int, count: int, step: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draws number first, first + step, ...: (count,) numbers, image indices and class labels."""
         numbers = first + step * np.arange(count)
-        class_draws = self._uniform(_CLASS_STREAM, numbers // self.images_per_class)
+        class_draws = keyed_uniforms(numbers // self.images_per_class, self.seed, _CLASS_STREAM)
         labels = np.searchsorted(self.cumulative, class_draws, 'right').clip(max=self.last_class)
-        place = (self._uniform(_IMAGE_STREAM, numbers) * self.num_images[labels]).astype(np.int64)
+        image_draws = keyed_uniforms(numbers, self.seed, _IMAGE_STREAM)
+        place = (image_draws * self.num_images[labels]).astype(np.int64)
         return numbers, self.images[self.first_image[labels] + place], labels
-
-    def _uniform(self, stream: int, positions: np.ndarray) -> np.ndarray:
-        """The stream's uniform random numbers at ascending positions."""
-        blocks = range(int(positions[0]) // _BLOCK, int(positions[-1]) // _BLOCK + 1)
-        numbers = np.concatenate([keyed_generator(self.seed, stream, block).random(_BLOCK) for block in blocks])
-        return numbers[positions - blocks[0] * _BLOCK]
 
 
 def images_of_rank(classes_per_step: int, images_per_class: int) -> int:
