@@ -8,7 +8,8 @@ from mmengine.dist import barrier, sync_random_seed
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmdet.calibration import CalibrationModel, build_calibrator
+from mmdet.calibration import BankedCalibrationModel, CalibrationModel, DrawnClassSelector, build_calibrator
+from mmdet.datasets.samplers import BiLevelSampler
 from mmdet.engine import (
     Runner,
     check_known_keys,
@@ -26,11 +27,12 @@ from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS, ROI_SELECTORS
 from mmdet.utils.seeding import keyed_torch_rng
 
 from .classes import check_num_classes, check_trained_classes
+from .feature_bank import BankedVisits, fill_feature_bank, plan_feature_bank
 from .train import prepare_run
 
 RESULT = 'calibrated.pth'
 _REQUIRED = ('calibrator', 'sampler', 'selector', 'max_steps', 'optim_wrapper')
-_OPTIONAL = ('param_scheduler', 'num_workers')
+_OPTIONAL = ('param_scheduler', 'num_workers', 'feature_bank')
 _CHECKPOINTS_A_RUN = 10
 _INITIALISATION = 1  # sets the stream of the calibrator's initial weights apart from others keyed to the seed alone
 
@@ -69,8 +71,13 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
         base = fingerprint(detector.state_dict())
         with keyed_torch_rng(seed, _INITIALISATION):
             build_calibrator(recipe.calibrator, detector, frequency)
-        model = CalibrationModel(detector, ROI_SELECTORS.build(recipe.selector))
-        runner = _runner(cfg, model, dataset, seed)
+        selector = ROI_SELECTORS.build(recipe.selector)
+        sampler = DATA_SAMPLERS.build(recipe.sampler, default_args=dict(dataset=dataset, seed=seed))
+        if recipe.get('feature_bank') is None:
+            model = CalibrationModel(detector, selector)
+            runner = _runner(cfg, model, dataset, sampler, seed, recipe.get('num_workers', 0))
+        else:
+            runner = _runner_with_bank(cfg, detector, selector, dataset, sampler, seed, base)
         runner.checkpoint_meta.update(calibrator=recipe.calibrator.to_dict(), base_sha256=base)
         runner.register_hook(_SameBaseHook(base))
         runner.train()
@@ -119,7 +126,29 @@ def _trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any]
     return detector
 
 
-def _runner(cfg: Config, model: CalibrationModel, dataset: Any, seed: int) -> Runner:
+def _runner_with_bank(
+    cfg: Config,
+    detector: nn.Module,
+    selector: DrawnClassSelector,
+    dataset: Any,
+    sampler: BiLevelSampler,
+    seed: int,
+    base: str,
+) -> Runner:
+    """A runner whose steps take their RoI features from a bank, which has been filled; `base` is a fingerprint."""
+    num_workers = cfg.calibration.get('num_workers', 0)
+    plan = plan_feature_bank(cfg, detector, dataset, sampler, base)
+    bank = plan.folder.bank
+    model = BankedCalibrationModel(detector, selector, bank, plan.settings.draws, plan.most_backgrounds)
+    visits = BankedVisits(dataset, plan.seen, bank)
+    runner = _runner(cfg, model, visits, sampler, seed, 0 if plan.surely_fits else num_workers)
+    fill_feature_bank(plan, runner, dataset, sampler.images_per_step, num_workers)
+    return runner
+
+
+def _runner(
+    cfg: Config, model: CalibrationModel, dataset: Any, sampler: BiLevelSampler, seed: int, num_workers: int
+) -> Runner:
     """A runner of `calibration.max_steps` steps on bi-level samples."""
     recipe = cfg.calibration
     hooks = dict(cfg.get('default_hooks') or {})
@@ -132,8 +161,6 @@ def _runner(cfg: Config, model: CalibrationModel, dataset: Any, seed: int) -> Ru
     optim_wrapper = dict(dict(type='OptimWrapper'), **recipe.optim_wrapper)
     if optim_wrapper['type'] == 'AmpOptimWrapper':
         optim_wrapper = mixed_precision(optim_wrapper)
-    sampler = DATA_SAMPLERS.build(recipe.sampler, default_args=dict(dataset=dataset, seed=seed))
-    num_workers = recipe.get('num_workers', 0)
     return Runner(
         model=model,
         work_dir=cfg.work_dir,

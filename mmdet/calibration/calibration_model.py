@@ -111,4 +111,4 @@ class CalibrationModel(BaseModel):
         logits = self.calibrator.logits(roi_feats, shared_feats, base_logits, stage)
         # DDP averages gradients over ranks, so a rank divides by its even share of the step's RoIs.
         num_rois = max(selected.num_rois_of_step, 1) / get_world_size()
-        return self.calibrator.loss(logits, selected.labels, num_rois, stage)
+        return self.calibrator.loss(logits, selected.labels.to(logits.device), num_rois, stage)

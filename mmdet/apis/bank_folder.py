@@ -1,0 +1,82 @@
+"""A feature bank's folder: segments that are there whole or not at all, and a note of what they were made from."""
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+
+from mmdet.calibration import FeatureBank
+from mmdet.engine.files import write_atomically
+from mmdet.errors import ConfigError, UserError
+
+_NOTE = 'feature_bank.json'
+_SEGMENTS = '*.segment'
+
+
+class BankFolder:
+    """Where a feature bank is kept.
+
+    Args:
+        path: of the folder, which need not exist.
+        made_from: what the features depend on, each under the name a user knows it by; plain JSON.
+
+    Attributes:
+        bank: of the segments that have been read.
+
+    Raises:
+        ConfigError: the folder holds a bank that was made from something else.
+    """
+
+    def __init__(self, path: str | Path, made_from: Mapping[str, str | int]):
+        self.path = Path(path)
+        self.made_from = dict(made_from)
+        self.bank = FeatureBank()
+        self._read: set[Path] = set()
+        self._check_note()
+        self.read_new_segments()
+
+    def num_bytes(self) -> int:
+        """Size of all segments."""
+        return sum(file.stat().st_size for file in self.path.glob(_SEGMENTS))
+
+    def read_new_segments(self) -> None:
+        """Map the segments that have been written since, by any process.
+
+        Raises:
+            UserError: naming a damaged segment.
+        """
+        for file in sorted(set(self.path.glob(_SEGMENTS)) - self._read):
+            try:
+                self.bank.include(torch.load(file, map_location='cpu', weights_only=True, mmap=True))
+            except (RuntimeError, OSError, UnpicklingError, EOFError, KeyError) as error:
+                raise UserError(f'{file}: is damaged; delete it, and its features are extracted again') from error
+            self._read.add(file)
+
+    def write(self, segment: Mapping) -> None:
+        """Write a segment under a name that follows from its views; the first one is preceded by the note.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written.
+        """
+        note = json.dumps(self.made_from, indent=2).encode()
+        if not (self.path / _NOTE).is_file():
+            write_atomically(self.path / _NOTE, lambda file: file.write(note))
+        name = hashlib.sha256(segment['views'].numpy().tobytes()).hexdigest()[:16]
+        write_atomically(self.path / f'{name}.segment', lambda file: torch.save(segment, file))
+
+    def _check_note(self) -> None:
+        note = self.path / _NOTE
+        if not note.is_file() and not any(self.path.glob(_SEGMENTS)):
+            return
+        try:
+            known = json.loads(note.read_text())
+        except (OSError, ValueError):
+            known = {}
+        other = [name for name, value in self.made_from.items() if known.get(name) != value]
+        if other:
+            raise ConfigError(
+                f'{self.path}: the feature bank there was made from another {" and another ".join(other)}; '
+                'delete that folder, or name another one with calibration.feature_bank.dir'
+            )
