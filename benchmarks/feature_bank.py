@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def in_a_process(function, *arguments):
     """What `function(*arguments)` returns in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as process:
+    with ProcessPoolExecutor(1, mp_context=get_context('fork')) as process:
         return process.submit(function, *arguments).result()
 
 
