@@ -49,6 +49,8 @@ TWO_STAGE_KEYS = {
 # Components that a config may describe without a `type`, and how the key ends that they stand under.
 _TYPELESS = dict(DataLoader='dataloader', EpochBasedTrainLoop='train_cfg', IterBasedTrainLoop='train_cfg',
                  ValLoop='val_cfg', TestLoop='test_cfg', LogProcessor='log_processor')  # fmt: skip
+# Components of mmdetection that see more than one image at a time.
+MIX_IMAGES = frozenset({'CachedMixUp', 'CachedMosaic', 'CopyPaste', 'MixUp', 'Mosaic', 'MultiImageMixDataset'})
 OPENMMLAB = ('mmdet', 'mmcv', 'mmcv-full', 'mmcv-lite', 'mmengine', 'mmengine-lite')
 
 
@@ -270,6 +272,11 @@ def _unknown_type(config: Config, build: Mapping[str, Any]) -> str | None:
     if not isinstance(name, str) or build.get('obj_cls') is not None:
         return None
     place = _place(config, name, lambda node: True)
+    if name in MIX_IMAGES:
+        return (
+            f'{place}{name} mixes several images into one, which is not supported; name the data set inside '
+            f'MultiImageMixDataset in its place, without Mosaic, MixUp and CopyPaste'
+        )
     return f'{place}there is no {registry.name} of type `{name}`{_did_you_mean(name, _registered(registry))}'
 
 

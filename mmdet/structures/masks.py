@@ -90,6 +90,22 @@ class InstanceMasks:
         """Grow the image to (height, width) at its right and lower edge."""
         return self._mapped(size, lambda polygons: polygons, lambda bitmap: mmcv.impad(bitmap, shape=size, pad_val=0))
 
+    def crop(self, region: tuple[int, int, int, int]) -> 'InstanceMasks':
+        """Cut out a part of the image: x1, y1, x2, y2 in whole pixels, the last ones exclusive."""
+        left, top, right, bottom = region
+        height, width = bottom - top, right - left
+        return self._mapped(
+            (height, width),
+            lambda polygons: [
+                part for part in (_cut(polygon - (left, top), height, width) for polygon in polygons) if len(part) > 2
+            ],
+            lambda bitmap: bitmap[top:bottom, left:right],
+        )
+
+    def bounding_boxes(self) -> np.ndarray:
+        """(N, 4) float32 xyxy: around a mask's vertices or, of bitmaps, its pixels; zeros for an empty mask."""
+        return np.array([_bounding_box(mask) for mask in self.masks], dtype=np.float32).reshape(-1, 4)
+
     def crop_and_resize(self, boxes: Tensor, out_size: int, instance_index: Tensor) -> Tensor:
         """Mask targets: each box's mask on a grid of out_size x out_size cells laid over the box.
 
@@ -158,6 +174,30 @@ def _rasterise_in_boxes(masks: list[Polygons], boxes: np.ndarray, out_size: int)
     if encoded:
         grid_masks[[bool(group) for group in groups]] = coco_mask.decode(encoded).transpose(2, 0, 1)
     return grid_masks
+
+
+def _cut(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What of a polygon (k, 2) lies on an image of the given size, (m, 2), perhaps none (Sutherland and Hodgman, 1974).
+
+    The parts into which a concave polygon falls stay joined, by strips along the border that have no area.
+    """
+    for axis, sign, limit in ((0, 1, 0), (0, -1, width), (1, 1, 0), (1, -1, height)):
+        depth = sign * (polygon[:, axis] - limit)
+        next_depth = np.roll(depth, -1)
+        crosses = (depth >= 0) != (next_depth >= 0)
+        share = depth / np.where(crosses, depth - next_depth, 1)
+        crossing = polygon + share[:, None] * (np.roll(polygon, -1, axis=0) - polygon)
+        crossing[:, axis] = limit
+        polygon = np.stack([polygon, crossing], axis=1)[np.stack([depth >= 0, crosses], axis=1)]
+    return polygon
+
+
+def _bounding_box(mask: Polygons | RLE | np.ndarray) -> list[float]:
+    if isinstance(mask, list):
+        points = np.concatenate(mask) if mask else np.zeros((1, 2))
+        return [*points.min(axis=0), *points.max(axis=0)]
+    rows, columns = np.nonzero(coco_mask.decode(mask) if isinstance(mask, dict) else mask)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else [0, 0, 0, 0]
 
 
 def _area(mask: Polygons | RLE | np.ndarray) -> float:

@@ -144,6 +144,58 @@ def test_padding(args, shape):
         build('Pad')
 
 
+def test_padding_to_a_square_and_every_channel():
+    after = build('Pad', pad_to_square=True, size_divisor=10, pad_val=7)(results())
+    assert after['img'].shape == (60, 60, 3) and after['img'][-1, -1].tolist() == [7, 7, 7]
+    assert build('Pad', size=(40, 50))(results())['img_shape'] == (50, 53)
+    with pytest.raises(ConfigError, match='masks are padded with 0'):
+        build('Pad', size_divisor=32, pad_val=dict(img=0, mask=1))
+
+
+@pytest.mark.parametrize('crop_type, crop_size, height, width', [
+    ('absolute', (30, 20), [20], [30]),
+    ('absolute', (300, 200), [37], [53]),
+    ('absolute_range', (15, 45), range(15, 38), range(15, 46)),
+    ('relative', (0.5, 0.25), [9], [27]),
+    ('relative_range', (0.5, 0.5), range(18, 38), range(26, 54)),
+])
+def test_crops_have_the_size_asked_for(crop_type, crop_size, height, width):
+    crop = build('RandomCrop', crop_size=crop_size, crop_type=crop_type)
+    shapes = {crop(results(seed=seed))['img_shape'] for seed in range(40)}
+    assert {shape[0] for shape in shapes} <= set(height) and {shape[1] for shape in shapes} <= set(width)
+    assert len(shapes) == 1 or len(shapes) > 20
+    with pytest.raises(ConfigError, match='RandomCrop: crop_size'):
+        build('RandomCrop', crop_size=(0, 0), crop_type=crop_type)
+
+
+def test_a_crop_keeps_polygons_boxes_and_pixels_together():
+    crop = build('RandomCrop', crop_size=(20, 16))
+    dropped = 0
+    for seed in range(40):
+        after = crop(results(seed=seed))
+        assert after['img'].shape[:2] == after['img_shape'] == after['gt_seg_map'].shape == (16, 20)
+        assert len(after['gt_bboxes']) == len(after['gt_masks']) == len(after['gt_bboxes_labels']) >= 1
+        dropped += len(after['gt_bboxes']) == 1
+        assert after['gt_masks'].bounding_boxes() == pytest.approx(after['gt_bboxes'])
+        x1, y1, x2, y2 = after['gt_bboxes'].T
+        assert after['gt_masks'].areas == pytest.approx((x2 - x1) * (y2 - y1))
+    assert dropped
+    anywhere = build('RandomCrop', crop_size=(4, 4), allow_negative_crop=True)
+    assert 0 in {len(anywhere(results(seed=seed))['gt_bboxes']) for seed in range(40)}
+    of_instances = ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags', 'gt_masks')
+    empty = results() | {key: results()[key][:0] for key in of_instances}
+    assert crop(empty)['gt_bboxes'].shape == (0, 4)
+
+
+def test_small_instances_are_left_out():
+    wide = build('FilterAnnotations', min_gt_bbox_wh=(20, 1))(results())
+    assert wide['gt_bboxes_labels'].tolist() == [5] and len(wide['gt_masks']) == len(wide['gt_ignore_flags']) == 1
+    large = build('FilterAnnotations', by_box=False, by_mask=True, min_gt_mask_area=500)(results())
+    assert large['gt_bboxes_labels'].tolist() == [5]
+    with pytest.raises(ConfigError, match='by_mask=True'):
+        build('FilterAnnotations', by_box=False)
+
+
 def test_packing_separates_ignored_instances():
     packed = build('PackDetInputs', meta_keys=('img_shape', 'absent'))(results() | dict(drawn_class=3, draw_key=(0, 7)))
     sample = packed['data_samples']

@@ -97,6 +97,15 @@ def test_batches_are_augmented_in_training_only():
     assert (preprocessor(data)['inputs'] != 0).any()
 
 
+def test_batches_are_padded_to_a_fixed_size():
+    augment = dict(type='BatchFixedSizePad', size=(48, 32), img_pad_value=7, pad_mask=True, pad_seg=True)
+    preprocessor = MODELS.build(dict(CONFIG, batch_augments=[augment]))
+    data = preprocessor(dict(inputs=images((20, 40)), data_samples=[sample_with_pictures()]), training=True)
+    (sample,) = data['data_samples']
+    assert data['inputs'].shape[-2:] == sample.batch_input_shape == sample.gt_instances.masks.size == (48, 64)
+    assert (data['inputs'][..., 32:, :] == 7).all() and sample.gt_sem_seg.sem_seg.shape == (1, 48, 64)
+
+
 @pytest.mark.parametrize('change', [dict(std=None), dict(rgb_to_bgr=True)])
 def test_contradictions_are_refused(change):
     with pytest.raises(ValueError):

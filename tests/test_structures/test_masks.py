@@ -203,3 +203,24 @@ def test_masks_travel_in_instance_data():
     instances = InstanceData(labels=torch.arange(3), masks=masks)
     assert [id(m) for m in instances[torch.tensor([2, 0])].masks.masks] == [id(masks.masks[2]), id(masks.masks[0])]
     assert len(InstanceData.cat([instances, instances]).masks) == 6
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_cropped_polygons_are_cropped_pixels(seed):
+    """Pixels may differ where a side was cut, which COCO then rounds otherwise, but only at the outline."""
+    masks = InstanceMasks(polygons(seed), 64, 64)
+    cropped = masks.crop((11, 20, 51, 55))
+    assert (cropped.height, cropped.width) == (35, 40)
+    pixels = masks.to_bitmaps()[:, 20:55, 11:51]
+    for k, row, column in np.argwhere(cropped.to_bitmaps() != pixels):
+        assert min(distance(part, column + 11.5, row + 20.5) for part in masks.masks[k]) < 1
+    as_bitmaps = masks.rasterised().crop((11, 20, 51, 55))
+    assert np.array_equal(as_bitmaps.to_bitmaps(), pixels) and pixels.any()
+    assert as_bitmaps.bounding_boxes() == pytest.approx(cropped.bounding_boxes(), abs=1.5)
+
+
+def test_what_lies_outside_a_crop_is_empty():
+    crop = InstanceMasks([[L_SHAPE], [L_SHAPE, TRIANGLE]], 64, 64).crop((44, 0, 64, 20))
+    assert crop.masks[0] == [] and len(crop.masks[1]) == 1
+    assert crop.bounding_boxes()[0].tolist() == [0, 0, 0, 0]
+    assert crop.rasterised().bounding_boxes()[0].tolist() == [0, 0, 0, 0]

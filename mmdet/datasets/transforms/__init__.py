@@ -1,4 +1,5 @@
 """Transforms: from a file name to the tensors of one image. Random ones draw from `results['rng']` only."""
+from .cropping import FilterAnnotations, RandomCrop
 from .formatting import PackDetInputs
 from .geometry import Pad, RandomChoiceResize, RandomFlip, RandomResize, Resize
 from .legacy_resize import LegacyResize
@@ -6,12 +7,14 @@ from .loading import LoadAnnotations, LoadImageFromFile
 from .torchvision_resize import TorchvisionResize
 
 __all__ = [
+    'FilterAnnotations',
     'LegacyResize',
     'LoadAnnotations',
     'LoadImageFromFile',
     'PackDetInputs',
     'Pad',
     'RandomChoiceResize',
+    'RandomCrop',
     'RandomFlip',
     'RandomResize',
     'Resize',

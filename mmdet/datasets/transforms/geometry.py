@@ -67,7 +67,9 @@ class Resize(BaseTransform):
         if 'gt_masks' in results:
             results['gt_masks'] = results['gt_masks'].resize((height, width))
         if 'gt_seg_map' in results:
-            results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], size, interpolation='nearest')
+            results['gt_seg_map'] = mmcv.imresize(
+                results['gt_seg_map'], size, interpolation='nearest', backend=self.backend
+            )
         return results
 
     def resize_image(self, img: np.ndarray, size: Scale) -> np.ndarray:
@@ -179,38 +181,51 @@ class Pad(BaseTransform):
     """Pad the image, masks and semantic map at the right and lower edge; sets `pad_shape` and `img_shape` (H, W).
 
     Args:
-        size: (width, height) to pad to; or
+        size: (width, height) to pad to; a side that is longer stays as it is; or
         size_divisor: pad to a multiple of it.
-        pad_val: a value for the image, or dict(img=..., seg=...).
+        pad_to_square: pad the shorter side to the longer one, and both to a multiple of `size_divisor` if given.
+        pad_val: a value for all channels of the image, one for each, or dict(img=..., seg=...). Without another,
+            semantic maps are padded with 255; masks are padded with 0.
+
+    Raises:
+        ConfigError: no size to pad to, or two; a `pad_val` for something else.
     """
 
     def __init__(
         self,
         size: Scale | None = None,
         size_divisor: int | None = None,
+        pad_to_square: bool = False,
         pad_val: float | Sequence[float] | dict = 0,
     ):
-        if (size is None) == (size_divisor is None):
-            raise ConfigError('Pad: give either size or size_divisor')
+        if (size is None) != (size_divisor is not None or pad_to_square):
+            raise ConfigError('Pad: give either size, or size_divisor or pad_to_square')
         self.size = size
-        self.size_divisor = size_divisor
-        self.pad_val = dict(img=0, seg=255) | (pad_val if isinstance(pad_val, dict) else dict(img=pad_val))
+        self.size_divisor = size_divisor or 1
+        self.pad_to_square = pad_to_square
+        self.pad_val = dict(img=0, masks=0, seg=255) | (pad_val if isinstance(pad_val, dict) else dict(img=pad_val))
+        if self.pad_val.keys() != {'img', 'masks', 'seg'} or self.pad_val['masks'] != 0:
+            raise ConfigError(f'Pad: pad_val {pad_val} is for img and seg; masks are padded with 0')
 
     def transform(self, results: dict) -> dict:
         """Pad one image."""
-        height, width = results['img'].shape[:2]
-        if self.size is not None:
-            width, height = self.size
-        else:
-            height, width = (-(-length // self.size_divisor) * self.size_divisor for length in (height, width))
+        shape = self._padded_shape(*results['img'].shape[:2])
         value = self.pad_val['img']
-        value = tuple(value) if isinstance(value, Sequence) else value
-        results['img'] = mmcv.impad(results['img'], shape=(height, width), pad_val=value)
-        results['img_shape'] = results['pad_shape'] = (height, width)
+        if not isinstance(value, Sequence) and results['img'].ndim == 3:
+            value = [value] * results['img'].shape[2]
+        results['img'] = mmcv.impad(
+            results['img'], shape=shape, pad_val=tuple(value) if isinstance(value, Sequence) else value
+        )
+        results['img_shape'] = results['pad_shape'] = shape
         if 'gt_masks' in results:
-            results['gt_masks'] = results['gt_masks'].pad((height, width))
+            results['gt_masks'] = results['gt_masks'].pad(shape)
         if 'gt_seg_map' in results:
-            results['gt_seg_map'] = mmcv.impad(
-                results['gt_seg_map'], shape=(height, width), pad_val=self.pad_val['seg']
-            )
+            results['gt_seg_map'] = mmcv.impad(results['gt_seg_map'], shape=shape, pad_val=self.pad_val['seg'])
         return results
+
+    def _padded_shape(self, height: int, width: int) -> tuple[int, int]:
+        if self.size is not None:
+            return max(height, self.size[1]), max(width, self.size[0])
+        if self.pad_to_square:
+            height = width = max(height, width)
+        return tuple(-(-length // self.size_divisor) * self.size_divisor for length in (height, width))

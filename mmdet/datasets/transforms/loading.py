@@ -63,13 +63,14 @@ class LoadAnnotations(BaseTransform):
 
     Args:
         with_bbox, with_label, with_mask, with_seg: what to load. An instance without a usable mask is ignored where
-            masks are loaded.
+            masks are loaded. A semantic map is loaded where the data set has a `data_prefix` for it.
         poly2mask: rasterise masks at once, as mmdetection's `BitmapMasks`; False keeps polygons as they are, which is
             faster and finer.
         imdecode_backend, backend_args: for the semantic map.
 
     Raises:
         AnnotationError: a mask was annotated for another image size.
+        ImageError: a semantic map that cannot be read, or is of another size or has several channels.
     """
 
     def __init__(
@@ -103,11 +104,21 @@ class LoadAnnotations(BaseTransform):
             results['gt_masks'] = self._masks(results)
             ignored |= np.array(['mask' not in instance for instance in instances], dtype=bool)
         results['gt_ignore_flags'] = ignored
-        if self.with_seg:
-            results['gt_seg_map'] = read_image(
-                results['seg_map_path'], 'unchanged', self.imdecode_backend, self.backend_args
-            ).squeeze()
+        if self.with_seg and 'seg_map_path' in results:
+            results['gt_seg_map'] = self._semantic_map(results)
         return results
+
+    def _semantic_map(self, results: dict) -> np.ndarray:
+        path = results['seg_map_path']
+        labels = read_image(path, 'unchanged', self.imdecode_backend, self.backend_args).squeeze()
+        height, width = results.get('ori_shape', labels.shape[:2])
+        if labels.shape != (height, width):
+            found = 'x'.join(map(str, (labels.shape[1], labels.shape[0], *labels.shape[2:])))
+            raise ImageError(
+                f'{path}: a semantic map is one channel of labels as large as its image, here {width}x{height}; '
+                f'this one is {found}'
+            )
+        return labels
 
     def _masks(self, results: dict) -> InstanceMasks:
         # Annotations are for the image as it lies; testing pipelines load them after resizing.

@@ -82,7 +82,7 @@ class DetDataPreprocessor(BaseDataPreprocessor):
                     dict(batch_input_shape=tuple(inputs.shape[-2:]), pad_shape=self._padded_size([image]))
                 )
                 if training:
-                    self._pad_targets(sample)
+                    pad_targets(sample, self.pad_mask, self.pad_seg, self.seg_pad_value)
         if training:
             for augment in self.batch_augments:
                 inputs, data_samples = augment(inputs, data_samples)
@@ -103,12 +103,13 @@ class DetDataPreprocessor(BaseDataPreprocessor):
                 place.sub_(self.mean).div_(self.std)
         return batch
 
-    def _pad_targets(self, sample: DetDataSample) -> None:
-        """Annotations that are pictures take the size of the batch."""
-        size = sample.batch_input_shape
-        if self.pad_mask and 'masks' in sample.gt_instances:
-            sample.gt_instances.masks = sample.gt_instances.masks.pad(size)
-        if self.pad_seg and 'gt_sem_seg' in sample:
-            labels = sample.gt_sem_seg.sem_seg
-            right, below = size[1] - labels.shape[-1], size[0] - labels.shape[-2]
-            sample.gt_sem_seg = PixelData(sem_seg=F.pad(labels, (0, right, 0, below), value=self.seg_pad_value))
+
+def pad_targets(sample: DetDataSample, pad_mask: bool, pad_seg: bool, seg_pad_value: int) -> None:
+    """Let annotations that are pictures take the size of the batch, masks padded with 0."""
+    size = sample.batch_input_shape
+    if pad_mask and 'masks' in sample.gt_instances:
+        sample.gt_instances.masks = sample.gt_instances.masks.pad(size)
+    if pad_seg and 'gt_sem_seg' in sample:
+        labels = sample.gt_sem_seg.sem_seg
+        right, below = size[1] - labels.shape[-1], size[0] - labels.shape[-2]
+        sample.gt_sem_seg = PixelData(sem_seg=F.pad(labels, (0, right, 0, below), value=seg_pad_value))
