@@ -15,13 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import reference_mmdet3
+import reference_simcal
 import torch
 from common import print_table
 from reference_outputs import Difference, Outputs, ReferenceFolder, differences
 
 from mmdet.errors import UserError
 
-KINDS: dict[str, Callable[..., Outputs]] = {'model_config.py': reference_mmdet3.outputs}
+# By a file of such a folder: mmdetection 3's have a config of their own, the SimCal release's have none.
+KINDS: dict[str, Callable[..., Outputs]] = {
+    'model_config.py': reference_mmdet3.outputs,
+    'shapes.json': reference_simcal.outputs,
+}
 
 
 def main() -> int:
