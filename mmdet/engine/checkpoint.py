@@ -294,6 +294,8 @@ def _head_key(parts: list[str], here: Tensor, there: Tensor) -> str:
 
 def _backbone_key(name: str, here: Tensor | None, there: Tensor | None) -> str:
     """The key of a backbone behind one of its parameters."""
+    if name.startswith('backbone.timm_model.'):
+        return 'model.backbone.model_name and out_indices'
     if 'conv_offset' in name:
         return 'model.backbone.dcn and stage_with_dcn'
     if name.startswith('backbone.stem.'):

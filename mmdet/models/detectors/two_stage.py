@@ -6,6 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmdet.errors import ConfigError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
@@ -38,6 +39,7 @@ class TwoStageDetector(BaseModel):
         self.proposal_cfg = train_cfg.get('rpn_proposal', test_cfg.get('rpn'))
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck) if neck is not None else torch.nn.Identity()
+        _check_channels(self.backbone, self.neck)
         self.rpn_head = MODELS.build(
             ConfigDict(rpn_head, train_cfg=train_cfg.get('rpn'), test_cfg=test_cfg.get('rpn'))
         )
@@ -89,6 +91,16 @@ class TwoStageDetector(BaseModel):
                 for setting, instances in detections.items():
                     sample.set_field(instances, f'pred_instances_{setting}')
         return data_samples
+
+
+def _check_channels(backbone: torch.nn.Module, neck: torch.nn.Module) -> None:
+    """See that a neck is made for the feature maps of a backbone, where that tells their channels."""
+    given, taken = getattr(backbone, 'out_channels', None), getattr(neck, 'in_channels', None)
+    if given is not None and taken is not None and list(given) != list(taken):
+        raise ConfigError(
+            f'model.neck.in_channels is {list(taken)}, but model.backbone gives maps of {list(given)} channels: make '
+            f'the two agree'
+        )
 
 
 @MODELS.register_module()
