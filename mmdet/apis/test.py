@@ -39,6 +39,7 @@ def test(
     format_only: bool = False,
     batch_size: int | None = None,
     on_file: Callable[[Path], None] = lambda path: None,
+    adapt: Callable[[nn.Module], nn.Module] = lambda detector: detector,
 ) -> Figures:
     """Test a checkpoint on the config's test data, in one pass for all score settings.
 
@@ -58,6 +59,7 @@ def test(
         format_only: write result files for an evaluation elsewhere, and compute nothing.
         batch_size: in the place of the config's.
         on_file: called, in the first process, with every file of detections that has been written.
+        adapt: makes of the detector what is tested in its place.
 
     Returns:
         For each setting its figures, 0..1, by their names with the evaluator's prefix (`lvis/segm_AP`).
@@ -76,7 +78,7 @@ def test(
     if batch_size is not None:
         cfg.test_dataloader.batch_size = batch_size
     contents = read_checkpoint(checkpoint)
-    detector = build_detector(cfg, contents, checkpoint, scores, threshold)
+    detector = adapt(build_detector(cfg, contents, checkpoint, scores, threshold))
     settings = detector.roi_head.score_settings
     folder = Path(cfg.work_dir) / 'test'
     if format_only and out is None:

@@ -41,6 +41,11 @@ def test_trained_calibrated_and_tested(glyphs, trained, tmp_path):
     assert all('lvis/segm_APr' in of_setting for of_setting in figures.values())
 
 
+def test_beside_its_upper_bound(glyphs, trained, tmp_path):
+    figures = apis.props_gt(config_for(glyphs, tmp_path), trained)
+    assert list(figures) == ['base', 'props_gt'] and 'lvis/segm_AP' in figures['props_gt']
+
+
 def test_a_checkpoint_of_one_stage_is_refused_in_one_line(glyphs, checkpoints, tmp_path):
     with pytest.raises(CheckpointError, match='num_stages') as error:
         apis.calibrate(config_for(glyphs, tmp_path), checkpoints / 'base.pth')

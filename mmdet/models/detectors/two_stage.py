@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import ConfigError
@@ -82,7 +83,16 @@ class TwoStageDetector(BaseModel):
         in `pred_instances_<setting>`.
         """
         feats = self.extract_feat(inputs)
-        proposals = self.rpn_head.predict(feats, data_samples)
+        return self.detect(feats, self.rpn_head.predict(feats, data_samples), data_samples, rescale)
+
+    def detect(
+        self,
+        feats: Sequence[Tensor],
+        proposals: Sequence[InstanceData],
+        data_samples: Sequence[DetDataSample],
+        rescale: bool = True,
+    ) -> list[DetDataSample]:
+        """The second half of `predict`: from every image's proposals to its detections."""
         for sample, detections in zip(
             data_samples, self.roi_head.predict(feats, proposals, data_samples, rescale), strict=True
         ):
