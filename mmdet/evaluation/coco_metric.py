@@ -14,6 +14,7 @@ class CocoMetric(StreamingMetric):
 
     default_prefix = 'coco'
     lvis_style = False
+    counts_empty = True
     figures = {name: name for name in ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')} | {
         'AR@1': 'AR1', 'AR@10': 'AR10', 'AR@100': 'AR100', 'ARs@100': 'ARs', 'ARm@100': 'ARm', 'ARl@100': 'ARl'
     }  # fmt: skip

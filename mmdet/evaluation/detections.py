@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from hotcoco import mask as rle
 
 
 class Detections(NamedTuple):
@@ -29,24 +30,34 @@ class Detections(NamedTuple):
         Args:
             category_ids: (C,) label -> category id.
         """
-        x1, y1, x2, y2 = instances['bboxes'].cpu().double().numpy().T
+        boxes = instances['bboxes'].double().cpu().numpy()
         return cls(
             image_id,
-            boxes=np.column_stack([x1, y1, x2 - x1, y2 - y1]),
-            scores=instances['scores'].cpu().double().numpy(),
+            boxes=np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]),
+            scores=instances['scores'].double().cpu().numpy(),
             category_ids=category_ids[instances['labels'].cpu().numpy()],
             masks=instances.get('masks'),
         )
 
     def select(self, index: np.ndarray) -> 'Detections':
         """Those at the integer positions `index`, in that order."""
-        masks = None if self.masks is None else [self.masks[i] for i in index]
+        masks = None if self.masks is None else [self.masks[i] for i in index.tolist()]
         return Detections(self.image_id, self.boxes[index], self.scores[index], self.category_ids[index], masks)
 
-    def box_rows(self) -> np.ndarray:
-        """(N, 7) float64: image id, x, y, width, height, score, category id."""
-        image_ids = np.full(len(self.scores), self.image_id)
-        return np.column_stack([image_ids, self.boxes, self.scores, self.category_ids])
+    def rows(self, iou_type: str) -> np.ndarray:
+        """(N, 7) float64: image id, x, y, width, height, score, category id, as hotcoco takes boxes or masks.
+
+        hotcoco has a mask's area from the box in its row, and looks at that box for nothing else: it is one of the
+        mask's area at the origin.
+        """
+        rows = np.empty((len(self.scores), 7))
+        rows[:, 0] = self.image_id
+        rows[:, 1:5] = self.boxes if iou_type == 'bbox' else (0, 0, 0, 1)
+        rows[:, 5] = self.scores
+        rows[:, 6] = self.category_ids
+        if iou_type == 'segm':
+            rows[:, 3] = rle.area(self.masks)
+        return rows
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
         """Dicts in the official result format, of boxes (`'bbox'`) or masks (`'segm'`).

@@ -2,7 +2,6 @@
 from typing import Any
 
 import numpy as np
-from hotcoco import mask as rle
 
 from mmdet.errors import AnnotationError
 from mmdet.registry import METRICS
@@ -31,6 +30,7 @@ class LVISMetric(StreamingMetric):
 
     default_prefix = 'lvis'
     lvis_style = True
+    counts_empty = False
     figures = {
         name: name
         for name in (
@@ -65,11 +65,10 @@ class LVISMetric(StreamingMetric):
             target['area'] = OUTSIDE_EVERY_AREA_RANGE
         return target
 
-    def evaluated_detections(self, detections: Detections, targets: list[dict[str, Any]], iou_type: str) -> Detections:
-        """Of the 300 best those of zero area left out, and those of categories the image is not annotated for."""
+    def countable_detections(self, detections: Detections, targets: list[dict[str, Any]]) -> Detections:
+        """Of the 300 best those of categories the image is annotated for."""
         best = np.argsort(-detections.scores, kind='stable')[:DETECTIONS_PER_IMAGE]
         annotated = {target['category_id'] for target in targets}
         annotated.update(self.ground_truth.images[detections.image_id]['neg_category_ids'])
-        countable = detections.select(best[np.isin(detections.category_ids[best], list(annotated))])
-        areas = countable.boxes[:, 2] * countable.boxes[:, 3] if iou_type == 'bbox' else rle.area(countable.masks)
-        return countable.select(np.flatnonzero(areas > 0))
+        is_annotated = [category_id in annotated for category_id in detections.category_ids[best].tolist()]
+        return detections.select(best[is_annotated])

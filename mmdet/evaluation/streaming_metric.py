@@ -1,5 +1,6 @@
 """What the COCO and the LVIS metric share: detections are matched as they come, and then forgotten."""
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,9 @@ class StreamingMetric(BaseMetric):
 
     lvis_style: bool
     """Whether an image is annotated for some of the categories only, as in LVIS."""
+
+    counts_empty: bool
+    """Whether a detection of zero area counts (as a false positive), or is left out."""
 
     figures: Mapping[str, str]
     """The names of the figures -> what hotcoco calls them."""
@@ -126,7 +130,7 @@ class StreamingMetric(BaseMetric):
         """The annotation as hotcoco must see it to compute what the official evaluator does; None leaves it out."""
         return annotation
 
-    def evaluated_detections(self, detections: Detections, targets: list[dict[str, Any]], iou_type: str) -> Detections:
+    def countable_detections(self, detections: Detections, targets: list[dict[str, Any]]) -> Detections:
         """Those of one image's detections that the official evaluator looks at, given the image's targets."""
         return detections
 
@@ -225,13 +229,12 @@ class StreamingMetric(BaseMetric):
         images = [self.ground_truth.images[image_id] for image_id in image_ids]
         targets_of = {image['id']: self._targets(image['id']) for image in images}
         targets = [target for targets in targets_of.values() for target in targets]
+        countable = [self.countable_detections(detections, targets_of[detections.image_id]) for detections in batch]
         for iou_type, evaluator in self._evaluators.items():
-            evaluated = [self.evaluated_detections(d, targets_of[d.image_id], iou_type) for d in batch]
-            if iou_type == 'bbox':
-                results = np.concatenate([np.empty((0, 7)), *(detections.box_rows() for detections in evaluated)])
-            else:
-                results = [result for detections in evaluated for result in detections.results(iou_type)]
-            evaluator.update(images, targets, results)
+            rows = np.concatenate([np.empty((0, 7)), *(detections.rows(iou_type) for detections in countable)])
+            counts = self.counts_empty | (rows[:, 3] * rows[:, 4] > 0)
+            masks = [mask for detections in countable for mask in detections.masks] if iou_type == 'segm' else None
+            evaluator.update(images, targets, rows[counts], segmentation=masks and list(compress(masks, counts)))
 
     def _targets(self, image_id: int) -> list[dict[str, Any]]:
         targets = map(self.evaluated_target, self.ground_truth.annotations(image_id))
