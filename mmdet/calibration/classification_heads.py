@@ -2,6 +2,7 @@
 import copy
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import ConfigError
 
@@ -21,7 +22,10 @@ def random_head(base_head: nn.Module, num_layers: int) -> nn.Sequential:
 
 
 class FineTunedHead(nn.Module):
-    """A copy of everything in the base head between the RoI features and the class logits, whatever its layers."""
+    """A copy of everything in the base head between the RoI features and the class logits, whatever its layers.
+
+    Batch norms among them keep the base's statistics: a step's few RoIs are no sample of what the head will see.
+    """
 
     def __init__(self, base_head: nn.Module):
         super().__init__()
@@ -35,6 +39,14 @@ class FineTunedHead(nn.Module):
             if hasattr(self.path, unused):
                 delattr(self.path, unused)
         self.path.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> 'FineTunedHead':
+        """As of `torch.nn.Module`, except that batch norms stay in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
 
     def forward(self, roi_feats: Tensor) -> Tensor:
         """(R, D, S, S) -> (R, C + 1)."""

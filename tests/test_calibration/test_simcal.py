@@ -75,6 +75,18 @@ def test_heads_are_bound_on_the_device_of_the_base(head):
     assert {tensor.device.type for tensor in [*calibrator.parameters(), calibrator.is_rare]} == {'meta'}
 
 
+def test_3fc_ft_keeps_the_statistics_of_batch_norms():
+    """In training too the head computes what it does in testing, and its steps leave the statistics as they are."""
+    base = Shared4Conv1FCBBoxHead(
+        in_channels=8, conv_out_channels=8, fc_out_channels=16, num_classes=2, norm_cfg=dict(type='BN')
+    )
+    head = SimCal('3fc_ft').bind([base.eval()], frequency_of([1, 2])).heads[0].train()
+    statistics = {name: value.clone() for name, value in head.state_dict().items() if 'running' in name}
+    roi_feats = torch.randn(5, 8, 7, 7)
+    assert statistics and torch.equal(head(roi_feats), base(roi_feats)[0])
+    assert all(torch.equal(head.state_dict()[name], value) for name, value in statistics.items())
+
+
 def test_3fc_ft_shares_no_storage_with_the_base():
     calibrator, base = bound('3fc_ft', [1, 2])
     own = {parameter.data_ptr() for parameter in calibrator.parameters()}
