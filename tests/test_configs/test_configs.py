@@ -174,3 +174,18 @@ def test_configs_of_the_documents_load(tmp_path):
         assert loader.dataset.data_root + loader.dataset.ann_file == evaluator.ann_file == 'mydata/val_lvis.json'
     assert config.train_dataloader.dataset.ann_file == 'train_lvis.json'
     assert config.calibration.calibrator.head == '3fc_ft'
+
+
+def test_configs_of_the_page_on_other_detectors_load_and_build(tmp_path):
+    document = (CONFIGS.parent / 'docs/other_detectors.md').read_text()
+    swin, base, calibration = re.findall(r'```python\n(_base_.*?)```', document, re.DOTALL)
+    for name, text in dict(swin=swin, base=base, simcal=calibration).items():
+        (tmp_path / f'{name}.py').write_text(text.replace("'../", f"'{CONFIGS}/"))
+    assert MODELS.build(load_config(tmp_path / 'swin.py').model).backbone.out_channels == [96, 192, 384, 768]
+    config = load_config(tmp_path / 'simcal.py')
+    assert config.model.roi_head.bbox_head.num_classes == config.model.roi_head.mask_head.num_classes == 37
+    assert config.model.roi_head.type == 'TorchvisionRoIHead'
+    assert config.test_dataloader.dataset.data_root + config.test_dataloader.dataset.ann_file == 'mydata/val.json'
+    assert config.test_evaluator.ann_file == 'mydata/val.json'
+    for name in re.findall(r'(?:configs|tools)/[\w/.-]+\.py', document):
+        assert 'mydata' in name or (CONFIGS.parent / name).is_file(), name
