@@ -2,10 +2,11 @@
 
     python benchmarks/annotation_scale.py FOLDER
 
-The file is made there first (`synthetic_annotations.py`, 1.1 GB). Each part runs in a fresh process: `lvis.LVIS` reads the file; our
-training set is constructed for the first time, which keeps its index beside the file, and for a second time, which maps that; and a
-loader with 4 workers reads training samples, without images, next to one that yields numbers instead. Memory is `ru_maxrss`, and the
-proportional set size (PSS) of all the loader's processes together, in which a page that several share counts once.
+The file is made there first (`synthetic_annotations.py`, 1.1 GB). Each part runs in a fresh process: `lvis.LVIS` reads
+the file; our training set is constructed for the first time, which keeps its index beside the file, and for a second
+time, which maps that; and a loader with 4 workers reads training samples, without images, next to one that yields
+numbers instead. Memory is `ru_maxrss`, and the proportional set size (PSS) of all the loader's processes together, in
+which a page that several share counts once.
 """
 import argparse
 import json
@@ -58,7 +59,8 @@ def main() -> None:
     print(f'{loaded["pss_mb"] - without["pss_mb"]:.0f} MB more')
     own, idle = loaded['worker_mb'], without['worker_mb']
     print(f'private memory of a worker: {own:.0f} MB, without data {idle:.0f} MB')
-    print(f'masks of a sample: {loaded["mask_kb"]:.1f} KB as they leave the loader, {loaded["bitmap_kb"]:.0f} KB as bitmaps')
+    sent, painted = loaded['mask_kb'], loaded['bitmap_kb']
+    print(f'masks of a sample: {sent:.1f} KB as they leave the loader; as bitmaps they would be {painted:.0f} KB')
     sys.exit(not equal)
 
 
@@ -151,9 +153,11 @@ def read_by_workers(dataset, args: argparse.Namespace) -> dict:
     """Reads random samples; what the masks weigh, and the memory of this process and its workers at the end."""
     import pickle
     import time
+    import warnings
 
     import torch
 
+    warnings.filterwarnings('ignore', 'This DataLoader will create', UserWarning)
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[: args.samples].tolist()
     samples = torch.utils.data.DataLoader(
         dataset, sampler=order, batch_size=2, num_workers=WORKERS, collate_fn=list, persistent_workers=True

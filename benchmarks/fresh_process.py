@@ -14,10 +14,13 @@ from typing import Any
 def in_fresh_process(script: str, part: str, arguments: Sequence[str], python: str = sys.executable) -> dict[str, Any]:
     """Runs `python script --part=part` with more arguments; what it prints last, a JSON object.
 
-    A child inherits the peak memory of the process that starts it (`ru_maxrss`): keep this one small.
+    A child inherits the peak memory of the process that starts it (`ru_maxrss`): keep this one small. Another Python
+    than this one is started without PYTHONPATH, so that it imports its own packages.
     """
     command = [python, script, f'--part={part}', *arguments]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    environment = {key: value for key, value in os.environ.items() if python == sys.executable or key != 'PYTHONPATH'}
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def measured(compute: Callable[[], Any]) -> tuple[Any, dict[str, float]]:

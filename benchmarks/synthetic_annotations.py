@@ -2,8 +2,8 @@
 
     python benchmarks/synthetic_annotations.py FOLDER/lvis_v1_sized.json
 
-100,170 images, 1.27 million instances of 1,203 categories (their counts by a power law, from tens of thousands to one), a polygon
-each, 1.1 GB of JSON. The same arguments give the same file, byte for byte.
+100,170 images, 1.27 million instances of 1,203 categories (counts by a power law), a polygon each, 1.1 GB of JSON.
+The same arguments give the same file, byte for byte.
 """
 import argparse
 import json
