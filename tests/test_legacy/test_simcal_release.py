@@ -11,6 +11,7 @@ import torch
 from mmengine import Config
 
 from mmdet.apis import init_detector
+from mmdet.apis import test as run_test
 from mmdet.apis.inference import inference_detector
 from mmdet.engine import load_config, read_checkpoint
 from mmdet.errors import AnnotationError, CheckpointError, ConfigError
@@ -320,6 +321,33 @@ def test_what_is_not_data_is_left_aside_and_never_run(files, zipped):
     torch.save(checkpoint, files['detector'], _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match='holds no `state_dict` of named tensors'):
         convert_simcal_release(files['detector'], [], files['out'])
+
+
+def test_a_test_run_reads_what_the_converter_writes(files, photograph, tmp_path):
+    triangle = dict(bbox=[9, 9, 30, 20], area=300, iscrowd=0, segmentation=[[9, 9, 39, 9, 39, 29]])
+    annotations = dict(
+        images=[dict(id=1, width=96, height=71, file_name=photograph.name)],
+        categories=[dict(id=10 * i, name=f'class {i}') for i in range(5)],
+        annotations=[dict(id=i, image_id=1, category_id=10 * i, **triangle) for i in range(5)],
+    )
+    (tmp_path / 'val.json').write_text(json.dumps(annotations))
+    convert_simcal_release(files['detector'], [files['two']], files['out'], read_counts(files['counts']))
+    config = tiny_config('r50.py')
+    config.test_dataloader.num_workers, config.test_dataloader.persistent_workers = 0, False
+    config.test_dataloader.dataset.update(
+        type='CocoDataset', data_root=str(tmp_path), ann_file='val.json', data_prefix=dict(img='')
+    )
+    config.test_evaluator = dict(type='LegacyCocoMetric', ann_file=str(tmp_path / 'val.json'))
+    config.work_dir = str(tmp_path / 'work')
+
+    scores = ['base', 'calibrated', 'dual']
+    figures = run_test(config, files['out'], scores, out=tmp_path / 'results.json')
+    assert list(figures) == scores
+    assert all(not np.isnan(figures[setting][f'coco/segm_AP{i}']) for setting in scores for i in (1, 2, 3, 4))
+    (detection, *_) = json.loads((tmp_path / 'results.dual.bbox.json').read_text())
+    detector = init_detector(config, files['out'], device='cpu')
+    left, top, right, bottom = inference_detector(detector, photograph).pred_instances.bboxes[0].tolist()
+    assert detection['bbox'] == pytest.approx([left, top, right - left + 1, bottom - top + 1], abs=1e-4)
 
 
 # Counts
