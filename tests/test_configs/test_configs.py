@@ -17,6 +17,8 @@ from mmdet.structures import ClassFrequency
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/**/*.py'))
 REGISTRIES = [value for module in (own, root) for value in vars(module).values() if isinstance(value, root.Registry)]
+HTC = 'htc/htc_x101-64x4d-dconv-c3-c5_fpn_ms-400-1400-16xb1-20e_lvis-v0.5.py'
+MMDETECTIONS = [name for name in NAMES if name.startswith('lvis/') and '-ms-2x' in name or '_ms-1x' in name]
 CALIBRATIONS = {
     'simcal/simcal_mask-rcnn_r50_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50_fpn_1x_lvis-v0.5.py',
     'simcal/simcal_mask-rcnn_r50-ag_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v0.5.py',
@@ -26,6 +28,7 @@ CALIBRATIONS = {
     'simcal/simcal_mask-rcnn_r50-ag_fpn_lvis-v1.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v1.py',
     'simcal/simcal_mask-rcnn_r50_fpn_coco-lt.py': 'coco_lt/mask-rcnn_r50_fpn_1x_coco-lt.py',
     'simcal/simcal_mask-rcnn_r50-ag_fpn_coco-lt.py': 'coco_lt/mask-rcnn_r50-ag_fpn_1x_coco-lt.py',
+    'simcal/simcal_htc_x101-64x4d-dconv-c3-c5_fpn_lvis-v0.5.py': HTC,
     'glyph_lt/simcal.py': 'glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py',
     'glyph_lt/simcal_cascade-mask-rcnn_r18_fpn_glyph-lt.py': 'glyph_lt/cascade-mask-rcnn_r18_fpn_glyph-lt.py',
     'quickstart/calibrate.py': 'quickstart/base.py',
@@ -68,6 +71,9 @@ def accepts(component, keys) -> bool:
             continue
         parameters = inspect.signature(function).parameters
         unknown -= parameters.keys()
+        if 'resize_type' in parameters:  # the rest of its keywords are that component's
+            resize = own.TRANSFORMS.get(parameters['resize_type'].default)
+            unknown -= inspect.signature(resize).parameters.keys()
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
     return not unknown
@@ -89,7 +95,8 @@ def test_model_builds(load, name):
         detector = MODELS.build(config.model)
         box_heads = detector.roi_head.bbox_heads
         (num_classes,) = {head.num_classes for head in box_heads}
-        assert all(head.fc_cls.out_features == num_classes + 1 for head in box_heads)
+        assert all(head.num_classes == num_classes for head in box_heads)
+        assert all(head.fc_cls.out_features == num_classes + 1 + head.has_custom_cls_logits for head in box_heads)
         mask_head = detector.roi_head.mask_head if detector.roi_head.with_mask else []
         mask_heads = mask_head if isinstance(mask_head, (torch.nn.ModuleList, list)) else [mask_head]
         assert all(head.num_classes == num_classes for head in mask_heads)
@@ -113,7 +120,9 @@ def test_calibration_adds_to_its_base_and_changes_nothing(load, name, base):
     assert calibrated == base
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith(('lvis/', 'coco_lt/'))])
+@pytest.mark.parametrize(
+    'name', [name for name in NAMES if name.startswith(('lvis/', 'coco_lt/')) and name not in MMDETECTIONS]
+)
 def test_base_training_is_the_papers(load, name):
     config = load(name)
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -130,6 +139,48 @@ def test_base_training_is_the_papers(load, name):
     agnostic = 'r50-ag' in name
     assert config.model.roi_head.bbox_head.reg_class_agnostic is agnostic
     assert config.model.roi_head.mask_head.get('class_agnostic', False) is agnostic
+
+
+def test_htc_is_the_papers(load):
+    config = load(HTC)
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4)
+    assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (20, 1)
+    warmup, steps = config.param_scheduler
+    assert (warmup.start_factor, warmup.end, steps.milestones, steps.end) == (1 / 3, 500, [16, 19], 20)
+    backbone = config.model.backbone
+    assert (backbone.type, backbone.depth, backbone.groups, backbone.base_width) == ('ResNeXt', 101, 64, 4)
+    assert backbone.stage_with_dcn == (False, True, True, True)
+    dataset = config.train_dataloader.dataset
+    assert dataset.data_prefix.seg == 'stuffthingmaps/train2017/'
+    (loading,) = [part for part in dataset.pipeline if part.type == 'LoadAnnotations']
+    (resizing,) = [part for part in dataset.pipeline if part.type == 'RandomResize']
+    assert loading.with_seg
+    assert resizing.scale == [(1600, 400), (1600, 1400)]
+    assert config.model.roi_head.semantic_head.num_classes == 183
+    assert config.model.data_preprocessor.pad_seg
+    assert (config.model.test_cfg.rcnn.score_thr, config.model.test_cfg.rcnn.max_per_img) == (0.0, 300)
+
+
+@pytest.mark.parametrize('name', MMDETECTIONS)
+def test_lvis_training_is_mmdetections(load, name):
+    config = load(name)
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4)
+    epochs, milestones = (24, [16, 22]) if '-2x_' in name else (12, [8, 11])
+    assert config.train_cfg.max_epochs == config.param_scheduler[1].end == epochs
+    assert config.param_scheduler[1].milestones == milestones
+    dataset = config.train_dataloader.dataset
+    assert (dataset.type == 'ClassBalancedDataset') == ('sample1e-3' in name)
+    if 'sample1e-3' in name:
+        assert dataset.oversample_thr == 1e-3
+        dataset = dataset.dataset
+    assert (dataset.type, dataset.ann_file) == ('LVISV1Dataset', 'lvis_v1_train.json.zip')
+    (resizing,) = [part for part in dataset.pipeline if part.type == 'RandomChoiceResize']
+    assert resizing.scales == [(1333, side) for side in range(640, 801, 32)]
+    assert (config.model.test_cfg.rcnn.score_thr, config.model.test_cfg.rcnn.max_per_img) == (1e-4, 300)
+    depth, kind = (50, 'ResNet') if 'r50' in name else (101, 'ResNeXt' if 'x101' in name else 'ResNet')
+    assert (config.model.backbone.depth, config.model.backbone.type) == (depth, kind)
+    assert ('NormedConv2d' in str(config.model)) == ('normed-mask' in name)
+    assert ('SeesawLoss' in str(config.model)) == ('NormedLinear' in str(config.model)) == ('seesaw' in name)
 
 
 @pytest.mark.parametrize(
