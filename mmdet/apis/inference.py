@@ -13,6 +13,7 @@ from mmdet.calibration import attach_calibrator
 from mmdet.datasets import Pipeline
 from mmdet.engine import config_errors, load_config, load_weights, read_checkpoint, require_keys
 from mmdet.errors import ConfigError
+from mmdet.models import optimize_for_inference
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils.seeding import keyed_generator
@@ -50,7 +51,7 @@ def init_detector(
     detector = build_detector(config, contents, checkpoint, scores)
     detector.cfg = config
     detector.dataset_meta = contents['meta'].get('dataset_meta', {}) if contents else {}
-    return detector.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+    return optimize_for_inference(detector.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')))
 
 
 def build_detector(
@@ -106,7 +107,6 @@ def _distinct(scores: Sequence[str]) -> list[str]:
     return names
 
 
-@torch.no_grad()
 def inference_detector(model: nn.Module, imgs: Image | Sequence[Image]) -> DetDataSample | list[DetDataSample]:
     """Detect on images, one at a time.
 
@@ -136,5 +136,16 @@ def inference_detector(model: nn.Module, imgs: Image | Sequence[Image]) -> DetDa
             results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         else:
             results = load(dict(results, img_path=str(image)))
-        detections += model.test_step(pseudo_collate([prepare(results)]))
+        with torch.inference_mode():
+            (sample,) = model.test_step(pseudo_collate([prepare(results)]))
+        detections.append(_changeable(sample))
     return detections
+
+
+def _changeable(sample: DetDataSample) -> DetDataSample:
+    """With copies of the tensors found: those made in inference mode could not be changed in place outside of it."""
+    for instances in sample.values():
+        for name, value in instances.items():
+            if isinstance(value, torch.Tensor):
+                instances.set_field(value.clone(), name)
+    return sample

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.evaluator import Evaluator
@@ -17,6 +18,7 @@ from mmdet.engine.runner import class_frequency
 from mmdet.errors import ConfigError
 from mmdet.evaluation import write_per_class
 from mmdet.evaluation.streaming_metric import StreamingMetric
+from mmdet.models import optimize_for_inference
 from mmdet.registry import DATASETS, METRICS
 from mmdet.structures import ClassFrequency
 
@@ -103,7 +105,9 @@ def test(
     for metric in evaluator.metrics:
         if isinstance(metric, StreamingMetric):
             metric.class_frequency = frequency
-    figures = _by_setting(runner.test(), settings)
+    optimize_for_inference(detector)
+    with torch.inference_mode():
+        figures = _by_setting(runner.test(), settings)
     if is_main_process():
         for path in _files_of_detections(evaluator.metrics):
             on_file(path)

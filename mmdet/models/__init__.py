@@ -10,6 +10,7 @@ from . import (
     roi_heads,
     task_modules,
 )
+from .inference import optimize_for_inference
 
 __all__ = [
     'backbones',
@@ -19,6 +20,7 @@ __all__ = [
     'layers',
     'losses',
     'necks',
+    'optimize_for_inference',
     'roi_heads',
     'task_modules',
 ]

@@ -53,7 +53,9 @@ class ResidualBlock(BaseModule):
         shortcut = x if self.downsample is None else self.downsample(x)
         for conv_name, norm_name in self.layer_names[:-1]:
             x = self.relu(getattr(self, norm_name)(getattr(self, conv_name)(x)))
-        return self.last_norm(getattr(self, self.layer_names[-1][0])(x)) + shortcut
+        x = self.last_norm(getattr(self, self.layer_names[-1][0])(x))
+        x += shortcut
+        return x
 
 
 class BasicBlock(ResidualBlock):

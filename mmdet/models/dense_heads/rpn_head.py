@@ -112,7 +112,7 @@ class RPNHead(BaseModule):
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Levels (B, C, H, W) -> for each, logits (B, A, H, W) and deltas (B, A * 4, H, W), A anchors in a cell."""
-        shared = [F.relu(self.rpn_conv(x)) for x in feats]
+        shared = [F.relu(self.rpn_conv(x), inplace=torch.is_inference_mode_enabled()) for x in feats]
         return [self.rpn_cls(x) for x in shared], [self.rpn_reg(x) for x in shared]
 
     def loss(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> dict[str, list[Tensor]]:

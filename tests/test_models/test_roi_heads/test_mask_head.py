@@ -47,6 +47,29 @@ def test_head_equals_the_plain_layers_with_gradients():
     torch.testing.assert_close(ours_grad, theirs_grad, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(class_agnostic=True),
+        dict(upsample_cfg=dict(type=None)),
+        dict(upsample_cfg=dict(type='deconv', scale_factor=3)),
+        dict(predictor_cfg=dict(type='NormedConv2d')),
+    ],
+)
+@pytest.mark.parametrize('num_rois', [0, 3, 70])
+def test_inference_equals_training(options, num_rois, device):
+    torch.manual_seed(0)
+    head = FCNMaskHead(num_convs=2, in_channels=4, conv_out_channels=6, num_classes=5, **options).to(device)
+    head.init_weights()
+    roi_feats = torch.randn(num_rois, 4, 14, 14, device=device)
+    labels = torch.randint(5, (num_rois,), device=device)
+    with torch.no_grad():
+        expected = head(roi_feats, labels)
+    with torch.inference_mode():
+        torch.testing.assert_close(head(roi_feats, labels), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_class_agnostic_head_ignores_the_class():
     head = FCNMaskHead(num_convs=1, in_channels=4, conv_out_channels=4, num_classes=7, class_agnostic=True)
     roi_feats = torch.randn(2, 4, 14, 14)

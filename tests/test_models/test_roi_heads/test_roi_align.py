@@ -1,4 +1,4 @@
-"""The sparse backward pass against torchvision's, tap by tap."""
+"""Backward pass and inference against torchvision's, tap by tap."""
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,6 +32,35 @@ def test_gradient_equals_torchvisions(rois, output_size, sampling_ratio, aligned
         atol=2e-4,
         rtol=1e-4,
     )
+
+
+@given(
+    rois=st.lists(roi, min_size=0, max_size=6),
+    output_size=st.sampled_from([1, 7]),
+    sampling_ratio=st.sampled_from([0, 1, 2]),
+    aligned=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_inference_equals_torchvisions(rois, output_size, sampling_ratio, aligned):
+    boxes = torch.tensor([[image, x, y, x + w, y + h] for image, x, y, w, h in rois]).view(-1, 5)
+    feats = torch.randn(2, 3, 13, 17, generator=torch.Generator().manual_seed(0))
+    expected = roi_align(feats, boxes, output_size, 1 / 16, sampling_ratio, aligned)
+    layer = RoIAlign(output_size, 1 / 16, sampling_ratio, aligned)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(feats, boxes), expected, atol=1e-4, rtol=1e-4)
+        channels_last = feats.contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(layer(channels_last, boxes), expected, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(layer(feats, boxes), expected)
+
+
+def test_more_rois_than_are_pooled_at_a_time():
+    torch.manual_seed(0)
+    feats, corners = torch.randn(2, 3, 40, 40), 30 * torch.rand(300, 2)
+    rois = torch.cat([torch.randint(2, (300, 1)).float(), corners, corners + 20 * torch.rand(300, 2)], dim=1)
+    with torch.inference_mode():
+        pooled = RoIAlign(4)(feats, rois)
+    torch.testing.assert_close(pooled, roi_align(feats, rois, 4, aligned=True), atol=1e-5, rtol=1e-5)
 
 
 def test_no_rois_give_a_zero_gradient():

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from mmdet.registry import MODELS
 
+# In inference RoIs go through the head a few at a time, whose maps stay in a processor's cache.
+ROIS_AT_A_TIME = 32
+
 
 @MODELS.register_module()
 class FCNMaskHead(BaseModule):
@@ -108,7 +111,10 @@ class FCNMaskHead(BaseModule):
         Returns:
             (R, M, M) logits, M = `mask_size`.
         """
-        return self.predict(self.hidden(roi_feats), labels)
+        if not torch.is_inference_mode_enabled():
+            return self.predict(self.hidden(roi_feats), labels)
+        parts = zip(roi_feats.split(ROIS_AT_A_TIME), labels.split(ROIS_AT_A_TIME), strict=True)
+        return torch.cat([self.predict(self.hidden(feats), of_feats) for feats, of_feats in parts])
 
     def hidden(self, roi_feats: Tensor) -> Tensor:
         """(R, D, S, S) RoI features -> (R, conv_out_channels, S, S), through the convolutions."""
@@ -118,6 +124,9 @@ class FCNMaskHead(BaseModule):
 
     def predict(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """From the convolutions' output to the mask logits of one class for each RoI, (R, M, M)."""
+        if torch.is_inference_mode_enabled() and self.upsample is not None and _is_linear(self.conv_logits):
+            channels = torch.zeros_like(labels) if self.class_agnostic else labels
+            return upsampled_logits_of_class(hidden, self.upsample, self.conv_logits, channels)
         if self.upsample is not None:
             hidden = upsample_without_overlap(hidden, self.upsample).relu()
         if self.class_agnostic:
@@ -143,22 +152,48 @@ def upsample_without_overlap(feats: Tensor, deconv: nn.ConvTranspose2d) -> Tenso
     """
     num_rois, _, height, width = feats.shape
     scale = deconv.stride[0]
-    channels = deconv.out_channels
+    blocks = _upsampled_blocks(feats, deconv)
+    upsampled = blocks.permute(0, 1, 3, 2, 4, 5).reshape(num_rois, scale * height, scale * width, deconv.out_channels)
+    return upsampled.permute(0, 3, 1, 2)
+
+
+def upsampled_logits_of_class(
+    feats: Tensor, deconv: nn.ConvTranspose2d, predictor: nn.Conv2d, labels: Tensor
+) -> Tensor:
+    """`logits_of_class(upsample_without_overlap(feats, deconv).relu(), predictor, labels)`, no gradient.
+
+    The cells of a block find their places when each has become one number.
+    """
+    num_rois, _, height, width = feats.shape
+    scale = deconv.stride[0]
+    cells = _upsampled_blocks(feats, deconv).relu_().flatten(1, 4)
+    logits = torch.baddbmm(predictor.bias[labels].view(-1, 1, 1), cells, predictor.weight[labels].flatten(2))
+    blocks = logits.view(num_rois, height, width, scale, scale)
+    return blocks.permute(0, 1, 3, 2, 4).reshape(num_rois, scale * height, scale * width)
+
+
+def _upsampled_blocks(feats: Tensor, deconv: nn.ConvTranspose2d) -> Tensor:
+    """(R, D, H, W) -> (R, H, W, k, k, D'): what each cell becomes."""
+    num_rois, _, height, width = feats.shape
+    scale = deconv.stride[0]
     cells = feats.permute(0, 2, 3, 1).reshape(-1, deconv.in_channels)
     weight = deconv.weight.permute(0, 2, 3, 1).reshape(deconv.in_channels, -1)
     blocks = torch.addmm(deconv.bias.repeat(scale * scale), cells, weight)
-    blocks = blocks.view(num_rois, height, width, scale, scale, channels)
-    upsampled = blocks.permute(0, 1, 3, 2, 4, 5).reshape(num_rois, scale * height, scale * width, channels)
-    return upsampled.permute(0, 3, 1, 2)
+    return blocks.view(num_rois, height, width, scale, scale, deconv.out_channels)
 
 
 def logits_of_class(feats: Tensor, predictor: nn.Module, labels: Tensor) -> Tensor:
     """A 1x1 predictor's output channel `labels[r]` for each RoI r: (R, D, M, M) -> (R, M, M)."""
-    if isinstance(predictor, nn.Conv2d) and type(predictor).forward is nn.Conv2d.forward:
+    if _is_linear(predictor):
         weight = predictor.weight[labels].flatten(1)
         maps = torch.einsum('rdhw,rd->rhw', feats, weight.to(feats.dtype))
         return maps + predictor.bias[labels].view(-1, 1, 1)
     return predictor(feats)[torch.arange(len(labels), device=labels.device), labels]
+
+
+def _is_linear(predictor: nn.Module) -> bool:
+    """Whether it computes `weight * x + bias` (a normed predictor does not)."""
+    return isinstance(predictor, nn.Conv2d) and type(predictor).forward is nn.Conv2d.forward
 
 
 MODELS.register_module('Conv', module=nn.Conv2d)

@@ -46,6 +46,8 @@ class SingleRoIExtractor(nn.Module):
             return self.roi_layers[0](feats[0], rois)
         size = self.roi_layers[0].output_size
         pooled = feats[0].new_zeros(len(rois), self.out_channels, size, size)
+        if feats[0].is_contiguous(memory_format=torch.channels_last):
+            pooled = pooled.contiguous(memory_format=torch.channels_last)
         levels = self.levels_of(rois)
         for level, roi_layer in enumerate(self.roi_layers):
             members = (levels == level).nonzero().squeeze(1)
