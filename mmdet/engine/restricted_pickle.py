@@ -58,8 +58,8 @@ def read_array_pickle(path: str | Path, encoding: str = 'latin1') -> Any:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in for what a file names, new each time: a file could change what it is given."""
-        if module in ('builtins', '__builtin__') and name in ('set', 'frozenset', 'bytearray', 'complex'):
-            return {'set': set, 'frozenset': frozenset, 'bytearray': bytearray, 'complex': complex}[name]
+        if module in ('builtins', '__builtin__') and name in ('set', 'frozenset', 'complex'):
+            return {'set': set, 'frozenset': frozenset, 'complex': complex}[name]
         if module in ('builtins', '__builtin__') and name == 'bytes':
             return lambda: b''  # in the older protocols none are spelt otherwise
         if (module, name) == ('collections', 'OrderedDict'):

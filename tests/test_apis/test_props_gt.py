@@ -52,6 +52,15 @@ def test_perfect_proposals_have_perfect_boxes(glyphs, checkpoints, tmp_path, mon
     assert figures['props_gt']['lvis/bbox_AP'] > 0.99 > 0.5 > figures['base']['lvis/bbox_AP']
 
 
+def test_cocos_protocol(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path)
+    config.test_evaluator = dict(
+        type='CocoMetric', ann_file=config.test_evaluator.ann_file, metric=['bbox', 'segm'], bins=(1, 20, 400, 8000)
+    )
+    figures = props_gt(config, checkpoints / 'base.pth')
+    assert {'coco/bbox_AP', 'coco/segm_AP', 'coco/segm_AP4'} <= figures['props_gt'].keys() == figures['base'].keys()
+
+
 def test_the_tool(glyphs, checkpoints, tmp_path, monkeypatch, capsys):
     options = tiny.tiny_options(glyphs)
     changes = [f'{key}={value}' for key, value in options.items()]

@@ -88,6 +88,7 @@ def test_a_program_is_refused_and_not_run(tmp_path, protocol):
     'call',
     [
         Call(eval, '1'),
+        Call(bytearray, 10**15),
         Call(getattr, 'text', 'format'),
         Call(np.load, 'file'),
         Call(np.fromfile, 'file'),

@@ -19,7 +19,7 @@ from .detectron2_reference import Reference, Settings, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGER, SHORTER = 220, 160  # detectron2's sizes scaled down
-PROPOSALS, DETECTIONS = 150, 50
+PROPOSALS, DETECTIONS = 100, 40
 X101 = dict(depth=101, num_groups=32, width_per_group=8, stride_in_1x1=False, pixel_std=(57.375, 57.12, 58.395))
 
 
@@ -116,7 +116,6 @@ def test_same_detections_of_photographs(shared_data, tmp_path):
 @pytest.mark.parametrize(
     ('cfg', 'config'),
     [
-        (Settings(depth=101), 'r101_fpn_coco'),
         (Settings(num_classes=1230), 'r50_fpn_lvis-v0.5'),
         (Settings(num_classes=1203, **X101), 'x101-32x8d_fpn_lvis-v1'),
     ],
@@ -140,11 +139,33 @@ def test_trunks_and_configs_of_the_model_zoo(tmp_path, cfg, config):
     assert {key: model.test_cfg.rcnn[key] for key in expected} == expected
 
 
+def of_one_number_a_row(cfg):
+    """Every parameter of a detector, but for the inputs of its layers (and for the groups of a convolution)."""
+    found = {name: torch.zeros(shape[0], *[1] * (len(shape) - 1)) for name, shape in shapes(cfg).items()}
+    conv2 = 'backbone.bottom_up.res2.0.conv2.weight'
+    return found | {conv2: torch.zeros(shapes(cfg)[conv2])}
+
+
 @pytest.fixture
 def weights():
-    """Every parameter of a detector of two classes, one number a row."""
-    all_shapes = shapes(Settings(num_classes=2)).items()
-    return {name: torch.zeros(shape[0], *[1] * (len(shape) - 1)) for name, shape in all_shapes}
+    """Of a detector of two classes."""
+    return of_one_number_a_row(Settings(num_classes=2))
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'config'),
+    [
+        (Settings(depth=101), 'r101_fpn_coco'),
+        (Settings(depth=101, num_classes=1230), 'r101_fpn_lvis-v0.5'),
+        (Settings(**X101), 'x101-32x8d_fpn_coco'),
+        (Settings(num_classes=7), 'r50_fpn_coco'),
+    ],
+)
+def test_the_config_follows_from_the_file(tmp_path, cfg, config):
+    found = convert_detectron2(model_zoo_file(tmp_path / 'a.pkl', of_one_number_a_row(cfg)), tmp_path / 'ours.pth')
+    assert found == dict(config=f'configs/detectron2/mask-rcnn_{config}.py', num_classes=cfg.num_classes)
+    meta = read_checkpoint(tmp_path / 'ours.pth')['meta']['dataset_meta']
+    assert len(meta.get('category_ids', [])) == (0 if cfg.num_classes == 7 else cfg.num_classes)
 
 
 def test_what_else_files_hold(weights, tmp_path):

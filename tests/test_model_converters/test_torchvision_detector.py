@@ -27,7 +27,7 @@ ARCHITECTURES = {
     'fasterrcnn_resnet50_fpn_v2': 'faster-rcnn_r50-v2_fpn',
 }
 SMALL = dict(min_size=128, max_size=180)  # torchvision's sizes scaled down
-PROPOSALS, DETECTIONS = 150, 50
+PROPOSALS, DETECTIONS = 100, 40
 
 
 def random_detector(architecture, photograph, num_classes=NUM_CLASSES):
@@ -138,7 +138,7 @@ def test_same_detections_from_the_same_input(architecture, photographs, tmp_path
     ours = converted(theirs, architecture, tmp_path)
     image = load(photographs[1])
     (wanted,) = theirs([image])
-    assert len(wanted['labels']) == DETECTIONS and len(wanted['labels'].unique()) > 8
+    assert len(wanted['labels']) == DETECTIONS and len(wanted['labels'].unique()) > 5
     assert_same(detections_of_input(ours, theirs, image), wanted, 1e-3)
 
 
@@ -149,7 +149,7 @@ def test_same_detections_of_mask_rcnn_from_the_same_input_and_from_the_file(phot
     for path in photographs:
         image = load(path)
         (wanted,) = theirs([image])
-        assert len(wanted['labels']) == DETECTIONS and len(wanted['labels'].unique()) > 8
+        assert len(wanted['labels']) == DETECTIONS and len(wanted['labels'].unique()) > 5
         assert_same(detections_of_input(ours, theirs, image), wanted, 1e-3)
         assert_same(inference_detector(ours, path).pred_instances, wanted, 1e-2)
 
