@@ -37,6 +37,9 @@ def parse_args() -> Namespace:
     parser.add_argument('--wait-time', type=float, default=0, metavar='S', help='seconds for each picture (0: any key)')
     parser.add_argument('--format-only', action='store_true', help='only write result files, in the official format')
     parser.add_argument('--batch-size', type=int, metavar='N', help='images in a batch')
+    parser.add_argument(
+        '--tta', action='store_true', help="test-time augmentation by the config's tta_pipeline and tta_model"
+    )
     add_common_options(parser)
     return parser.parse_args()
 
@@ -57,6 +60,7 @@ def main() -> None:
         wait_time=args.wait_time,
         format_only=args.format_only,
         batch_size=args.batch_size,
+        tta=args.tta,
         on_file=written.append,
     )
     if not is_main_process():

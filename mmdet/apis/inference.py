@@ -18,6 +18,8 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils.seeding import keyed_generator
 
+from .test_time_augmentation import build_tta_model, with_test_time_augmentation
+
 Image = str | Path | np.ndarray
 
 
@@ -27,6 +29,7 @@ def init_detector(
     device: str | torch.device | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     scores: Sequence[str] | None = None,
+    tta: bool = False,
 ) -> nn.Module:
     """Build a detector, with its calibrator where the checkpoint has one, ready for `inference_detector`.
 
@@ -37,6 +40,8 @@ def init_detector(
         cfg_options: changes of the config, dotted keys to values.
         scores: the score settings to detect with: `'base'`, and of a calibrated detector `'dual'` (its default),
             `'calibrated'`, `'average'`.
+        tta: detect from several views of an image, as the config's `tta_pipeline` and `tta_model` say (see
+            `with_test_time_augmentation`).
 
     Returns:
         The detector in eval mode; its `cfg` is the config and its `dataset_meta` says the `classes`, in label order.
@@ -48,7 +53,11 @@ def init_detector(
     if not isinstance(config, Config):
         config = load_config(config, cfg_options)
     contents = None if checkpoint is None else read_checkpoint(checkpoint)
+    if tta:
+        config = with_test_time_augmentation(config)
     detector = build_detector(config, contents, checkpoint, scores)
+    if tta:
+        detector = build_tta_model(config, detector)
     detector.cfg = config
     detector.dataset_meta = contents['meta'].get('dataset_meta', {}) if contents else {}
     return optimize_for_inference(detector.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')))

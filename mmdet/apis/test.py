@@ -24,6 +24,7 @@ from mmdet.structures import ClassFrequency
 
 from .classes import check_num_classes, check_trained_classes
 from .inference import build_detector
+from .test_time_augmentation import build_tta_model, with_test_time_augmentation
 from .train import prepare_run
 
 Figures = dict[str, dict[str, float]]
@@ -40,6 +41,7 @@ def test(
     wait_time: float = 0.0,
     format_only: bool = False,
     batch_size: int | None = None,
+    tta: bool = False,
     on_file: Callable[[Path], None] = lambda path: None,
     adapt: Callable[[nn.Module], nn.Module] = lambda detector: detector,
 ) -> Figures:
@@ -60,6 +62,7 @@ def test(
         wait_time: see `show`.
         format_only: write result files for an evaluation elsewhere, and compute nothing.
         batch_size: in the place of the config's.
+        tta: detect from several views of each image; see `with_test_time_augmentation`.
         on_file: called, in the first process, with every file of detections that has been written.
         adapt: makes of the detector what is tested in its place.
 
@@ -77,6 +80,8 @@ def test(
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f'--batch-size {batch_size}: must be at least 1')
     prepare_run(cfg)
+    if tta:
+        cfg = with_test_time_augmentation(cfg)
     if batch_size is not None:
         cfg.test_dataloader.batch_size = batch_size
     contents = read_checkpoint(checkpoint)
@@ -97,7 +102,7 @@ def test(
                 hooks.get('visualization') or dict(type='DetVisualizationHook'),
                 **dict(draw=True, show=show, wait_time=wait_time, test_out_dir=show_dir and str(show_dir)),
             )
-        runner = _runner(cfg, detector, evaluator, hooks)
+        runner = _runner(cfg, build_tta_model(cfg, detector) if tta else detector, evaluator, hooks)
         dataset = runner.test_loop.dataloader.dataset
     check_num_classes(detector, dataset.metainfo['classes'], 'test_dataloader', cfg.filename)
     check_trained_classes(contents['meta'].get('dataset_meta') or {}, dataset.metainfo, checkpoint, 'test_dataloader')

@@ -9,6 +9,7 @@ from . import (
     necks,
     roi_heads,
     task_modules,
+    test_time_augs,
 )
 from .inference import optimize_for_inference
 
@@ -23,4 +24,5 @@ __all__ = [
     'optimize_for_inference',
     'roi_heads',
     'task_modules',
+    'test_time_augs',
 ]

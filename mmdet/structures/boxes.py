@@ -54,6 +54,22 @@ def scale_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:
     return boxes * boxes.new_tensor(tuple(scale_factor) * 2)
 
 
+def flip_boxes(boxes: Tensor, image_size: Sequence[int], direction: str) -> Tensor:
+    """Boxes `(..., 4)` on the mirrored image; `image_size` is (height, width), each one less for inclusive boxes.
+
+    Args:
+        boxes, image_size: see above.
+        direction: `'horizontal'`, `'vertical'` or `'diagonal'`, which is both.
+    """
+    height, width = image_size
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    if direction in ('horizontal', 'diagonal'):
+        x1, x2 = width - x2, width - x1
+    if direction in ('vertical', 'diagonal'):
+        y1, y2 = height - y2, height - y1
+    return torch.stack([x1, y1, x2, y2], dim=-1)
+
+
 def include_last_pixel(boxes: Tensor) -> Tensor:
     """Inclusive boxes `(..., 4)`, whose width is x2 - x1 + 1 (mmdetection 1.x), as half open ones: x2 and y2 plus 1."""
     return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], dim=-1)

@@ -4,6 +4,7 @@ from .formatting import PackDetInputs
 from .geometry import Pad, RandomChoiceResize, RandomFlip, RandomResize, Resize
 from .legacy_resize import LegacyResize
 from .loading import LoadAnnotations, LoadImageFromFile
+from .test_time_aug import TestTimeAug
 from .torchvision_resize import TorchvisionResize
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     'RandomFlip',
     'RandomResize',
     'Resize',
+    'TestTimeAug',
     'TorchvisionResize',
 ]

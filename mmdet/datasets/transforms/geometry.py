@@ -3,10 +3,12 @@ from collections.abc import Sequence
 
 import mmcv
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
 
 from mmdet.errors import ConfigError
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.boxes import flip_boxes
 
 Scale = tuple[int, int]
 
@@ -160,15 +162,10 @@ class RandomFlip(BaseTransform):
 
 
 def _flipped(results: dict, direction: str) -> dict:
-    height, width = results['img_shape']
     results['img'] = mmcv.imflip(results['img'], direction)
     if 'gt_bboxes' in results:
-        x1, y1, x2, y2 = results['gt_bboxes'].T
-        if direction in ('horizontal', 'diagonal'):
-            x1, x2 = width - x2, width - x1
-        if direction in ('vertical', 'diagonal'):
-            y1, y2 = height - y2, height - y1
-        results['gt_bboxes'] = np.stack([x1, y1, x2, y2], axis=1)
+        boxes = torch.from_numpy(results['gt_bboxes'])
+        results['gt_bboxes'] = flip_boxes(boxes, results['img_shape'], direction).numpy()
     if 'gt_masks' in results:
         results['gt_masks'] = results['gt_masks'].flip(direction)
     if 'gt_seg_map' in results:

@@ -96,10 +96,7 @@ class TwoStageDetector(BaseModel):
         for sample, detections in zip(
             data_samples, self.roi_head.predict(feats, proposals, data_samples, rescale), strict=True
         ):
-            sample.pred_instances = next(iter(detections.values()))
-            if len(detections) > 1:
-                for setting, instances in detections.items():
-                    sample.set_field(instances, f'pred_instances_{setting}')
+            set_predictions(sample, detections)
         return data_samples
 
 
@@ -111,6 +108,14 @@ def _check_channels(backbone: torch.nn.Module, neck: torch.nn.Module) -> None:
             f'model.neck.in_channels is {list(taken)}, but model.backbone gives maps of {list(given)} channels: make '
             f'the two agree'
         )
+
+
+def set_predictions(sample: DetDataSample, detections: dict[str, InstanceData]) -> None:
+    """Give a sample what was detected under every score setting, as `TwoStageDetector.predict` says."""
+    sample.pred_instances = next(iter(detections.values()))
+    if len(detections) > 1:
+        for setting, instances in detections.items():
+            sample.set_field(instances, f'pred_instances_{setting}')
 
 
 @MODELS.register_module()

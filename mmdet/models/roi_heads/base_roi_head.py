@@ -1,6 +1,6 @@
 """What RoI heads of one stage and of several have in common: sampling, scores, suppression and masks."""
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.config import ConfigDict
@@ -24,6 +24,7 @@ class BaseRoIHead(BaseModule):
         num_stages: at least 1.
         with_mask: whether there are mask heads.
         calibrator: None, or the module that gives the classes their calibrated scores.
+        last_pixel: 1 where a box's last pixel is part of it (its width is x2 - x1 + 1), else 0.
         score_settings: which scores detections are made from. Each of several settings is detected from the same
             pass of trunk and heads; `'base'` is the box head's own classifier, the others are the calibrator's.
 
@@ -32,6 +33,7 @@ class BaseRoIHead(BaseModule):
     """
 
     num_stages = 1
+    last_pixel = 0
 
     def __init__(self, test_cfg: ConfigDict | None = None, init_cfg: dict | list | None = None):
         super().__init__(init_cfg)
@@ -80,6 +82,29 @@ class BaseRoIHead(BaseModule):
         Returns:
             For each image {setting: instances with `bboxes`, `scores`, `labels` and, with a mask head, `masks`}.
         """
+        detections = self.predict_boxes(feats, proposals, data_samples)
+        if self.with_mask:
+            share_masks(detections, lambda unique: self._masks(feats, unique, data_samples))
+        for image, sample in zip(detections, data_samples, strict=True):
+            for instances in image.values():
+                if rescale:
+                    instances.bboxes = to_original_size(instances.bboxes, sample)
+                del instances.roi_index
+        return detections
+
+    def predict_boxes(
+        self, feats: Sequence[Tensor], proposals: Sequence[InstanceData], data_samples: Sequence[DetDataSample]
+    ) -> list[dict[str, InstanceData]]:
+        """Detections of every image under every score setting, without masks.
+
+        Args:
+            feats: what `context` makes of the pyramid.
+            proposals, data_samples: as of `predict`.
+
+        Returns:
+            For each image {setting: instances with `bboxes` in pixels of the network input, `scores`, `labels` and
+            `roi_index`, the proposal each comes from}.
+        """
         boxes, scores, deltas = self._score(feats, [image.bboxes for image in proposals], data_samples)
         counts = [len(image_boxes) for image_boxes in boxes]
         detections = []
@@ -88,13 +113,6 @@ class BaseRoIHead(BaseModule):
         ):
             image_scores = {setting: of_all.split(counts)[i] for setting, of_all in scores.items()}
             detections.append(self._detect(image_boxes, image_deltas, image_scores, sample))
-        if self.with_mask:
-            self._add_masks(feats, detections, data_samples)
-        for image, sample in zip(detections, data_samples, strict=True):
-            for instances in image.values():
-                if rescale:
-                    instances.bboxes = to_original_size(instances.bboxes, sample)
-                del instances.roi_index
         return detections
 
     def _score(
@@ -148,23 +166,19 @@ class BaseRoIHead(BaseModule):
             self.test_cfg.get('min_bbox_size', -1),
         )
 
-    def _add_masks(
-        self,
-        feats: Sequence[Tensor],
-        detections: Sequence[dict[str, InstanceData]],
-        data_samples: Sequence[DetDataSample],
-    ) -> None:
-        """Give every detection its mask; settings that detect the same RoI as the same class share one."""
-        unique, places = zip(*[_unique_detections(image) for image in detections], strict=True)
-        labels = torch.cat([image.labels for image in unique])
-        rois = boxes_to_rois([image.bboxes for image in unique])
-        probabilities = self.mask_probabilities(feats, rois, labels).split([len(image) for image in unique])
-        for i, (image, sample) in enumerate(zip(detections, data_samples, strict=True)):
-            masks = self._paste(probabilities[i], to_original_size(unique[i].bboxes, sample), sample)
-            for setting, instances in image.items():
-                instances.masks = [masks[place] for place in places[i][setting]]
+    def _masks(
+        self, feats: Sequence[Tensor], instances: Sequence[InstanceData], data_samples: Sequence[DetDataSample]
+    ) -> list[list[RLE]]:
+        """The masks of every image's instances, whose boxes are in pixels of the network input."""
+        labels = torch.cat([image.labels for image in instances])
+        rois = boxes_to_rois([image.bboxes for image in instances])
+        probabilities = self.mask_probabilities(feats, rois, labels).split([len(image) for image in instances])
+        return [
+            self.paste(of_image, to_original_size(image.bboxes, sample), sample)
+            for of_image, image, sample in zip(probabilities, instances, data_samples, strict=True)
+        ]
 
-    def _paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
+    def paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
         """(K, M, M) masks of (K, 4) boxes, in pixels of the original image, as run-length encodings of it."""
         return paste_masks_to_rle(probabilities, boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
 
@@ -189,6 +203,22 @@ def _moved(
             boxes, labels.split(counts), deltas.split(counts), data_samples, strict=True
         )
     ]
+
+
+def share_masks(
+    detections: Sequence[dict[str, InstanceData]],
+    masks_of: Callable[[Sequence[InstanceData]], Sequence[Sequence[RLE]]],
+) -> None:
+    """Give every detection its `masks`; settings that detect the same RoI as the same class share one.
+
+    Args:
+        detections: of every image, {setting: instances with `labels` and `roi_index`}.
+        masks_of: from the distinct instances of every image to the masks of each.
+    """
+    unique, places = zip(*[_unique_detections(image) for image in detections], strict=True)
+    for image, masks, of_image in zip(detections, masks_of(unique), places, strict=True):
+        for setting, instances in image.items():
+            instances.masks = [masks[place] for place in of_image[setting]]
 
 
 def _unique_detections(image: dict[str, InstanceData]) -> tuple[InstanceData, dict[str, list[int]]]:

@@ -25,6 +25,8 @@ class LegacyDetection:
     boxes of whole pixels. Detected boxes are inclusive: their width is x2 - x1 + 1.
     """
 
+    last_pixel = 1
+
     def _suppress(
         self, boxes_of: BoxesOf, scores: Tensor, sample: DetDataSample
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -34,7 +36,8 @@ class LegacyDetection:
         boxes, *kept = super()._suppress(original_boxes_of, scores, sample)
         return scale_boxes(boxes, sample.scale_factor), *kept
 
-    def _paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
+    def paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
+        """(K, M, M) masks of (K, 4) boxes, in pixels of the original image, as run-length encodings of it."""
         return paste_masks_legacy_to_rle(probabilities, boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
 
 
