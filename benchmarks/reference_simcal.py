@@ -1,8 +1,8 @@
 """This project's outputs for a folder that the SimCal release made: its files, converted and loaded as a user would.
 
 `shapes.json` has the parameters of `detector` and of `calibrated_head` (or one such group for each stage, in order) by
-their released names, and `expected.json` the threshold T. Training counts are those of the index of as many classes in
-the folder `data`.
+their released names, and `expected.json` the threshold T. Training counts are those of the index of as many classes
+beside the photographs.
 """
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,12 +48,19 @@ def outputs(folder: ReferenceFolder, device: torch.device | str = 'cpu') -> Outp
         input_shape=list(inputs.shape),
         input_mean=inputs.mean().item(),
         fpn_stats=torch.tensor([[level.mean().item(), level.std().item()] for level in feats]),
+        fpn_corners=[level[0, :4, :3, :3].cpu() for level in feats],
         logits=logits,
     )
 
 
 def released_config(folder: ReferenceFolder) -> Config:
-    """The config of `configs/simcal/released` for the folder's detector, with the number of classes of its own."""
+    """The config of `configs/simcal/released` for the folder's detector, with the number of classes of its own.
+
+    Raises:
+        FileNotFoundError: the folder is not of the release.
+    """
+    if 'detector' not in folder.shapes:
+        raise FileNotFoundError(f'{folder.path}: of no kind known here; shapes.json has no `detector`, as SimCal has')
     shapes, expected = folder.shapes['detector'], folder.expected
     staged = 'bbox_head.0.fc_cls.weight' in shapes
     box_head, mask_head = ('bbox_head.0', 'mask_head.0') if staged else ('bbox_head', 'mask_head')
@@ -93,12 +100,16 @@ def training_counts(folder: ReferenceFolder, detector: Mapping[str, list[int]]) 
         FileNotFoundError: there is no such index.
     """
     num_classes = next(shape[0] for name, shape in detector.items() if name.endswith('fc_cls.weight')) - 1
-    data = next(above / 'data' for above in folder.path.resolve().parents if (above / 'data').is_dir())
-    for index in sorted(data.glob('*_train_index.json*')):
+    places = [above / 'data' for above in folder.path.resolve().parents]
+    places += folder.image().resolve().parents
+    for index in (file for place in places for file in sorted(place.glob('*_train_index.json*'))):
         counts = read_counts(index)
         if len(counts.frequency) == num_classes:
             return counts
-    raise FileNotFoundError(f'{data}: no *_train_index.json.gz of {num_classes} classes, which {folder.path} needs')
+    raise FileNotFoundError(
+        f'{folder.path}: needs training counts, a *_train_index.json.gz of {num_classes} classes in a folder `data` '
+        'beside it or above its photograph'
+    )
 
 
 def boxes_of_logits(folder: ReferenceFolder) -> dict[str, Tensor]:
