@@ -18,6 +18,7 @@ from .results_file import ResultsPart, join_parts
 from .training_instance_bins import average_precision_by_bin
 
 IOU_TYPES = ('bbox', 'segm')
+IMAGES_AT_A_TIME = 64  # hotcoco matches the images it is given together on all cores
 
 
 class _Shard(NamedTuple):
@@ -29,10 +30,10 @@ class _Shard(NamedTuple):
 
 
 class StreamingMetric(BaseMetric):
-    """AP and AR of detections that are matched with the ground truth batch by batch.
+    """AP and AR of detections that are matched with the ground truth a few dozen images at a time.
 
-    Of a detection only a few bytes are kept (at which thresholds it matched), so memory hardly grows with their
-    number. The figures are the official evaluator's, in one process or several, whatever the batch size. Every image
+    Of a matched detection only a few bytes are kept (at which thresholds it matched), so memory hardly grows with
+    their number. The figures are the official evaluator's, in one process or several, whatever the batch size. Every image
     of the annotation file counts, also one that is never tested; one that is tested twice counts once.
 
     Args:
@@ -141,7 +142,7 @@ class StreamingMetric(BaseMetric):
     # Batch by batch.
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Matches one batch of detections.
+        """Takes over one batch of detections, and matches those at hand once they are of enough images.
 
         Args:
             data_batch: not used.
@@ -156,8 +157,10 @@ class StreamingMetric(BaseMetric):
         """
         unseen = {sample['img_id']: sample for sample in data_samples if sample['img_id'] not in self._seen}
         batch = [self._detections(sample) for sample in unseen.values()]
-        self._match(unseen, batch)
         self._seen.update(unseen)
+        self._unmatched += batch
+        if len(self._unmatched) >= IMAGES_AT_A_TIME:
+            self._match_all()
         for iou_type, part in self._parts.items():
             for detections in batch:
                 part.write(detections.image_id, detections.results(iou_type))
@@ -181,6 +184,7 @@ class StreamingMetric(BaseMetric):
                 f'the class frequencies are of {len(self.class_frequency)} classes, the data set has '
                 f'{len(self.categories)}; take those of its own training set'
             )
+        self._match_all()
         parts = {iou_type: part.flushed() for iou_type, part in self._parts.items()}
         shards = gather_object(_Shard(self._seen, self._evaluators, parts))
         outcome = [self._conclude(shards) if is_main_process() else None]
@@ -203,6 +207,7 @@ class StreamingMetric(BaseMetric):
         evaluated = [] if self.format_only else self.iou_types
         written = [] if self.outfile_prefix is None else self.iou_types
         self._seen: set[int] = set()
+        self._unmatched: list[Detections] = []
         self._evaluators = {t: StreamingEval(categories, iou_type=t, lvis_style=self.lvis_style) for t in evaluated}
         self._parts = {t: ResultsPart(self._results_path(t)) for t in written}
 
@@ -223,6 +228,11 @@ class StreamingMetric(BaseMetric):
         if 'segm' in self.iou_types and 'masks' not in instances:
             raise ConfigError("the metric is to evaluate 'segm', but the detector gives no masks; set metric='bbox'")
         return self.detections_of(image_id, instances)
+
+    def _match_all(self) -> None:
+        """Matches the detections at hand."""
+        self._match([detections.image_id for detections in self._unmatched], self._unmatched)
+        self._unmatched = []
 
     def _match(self, image_ids: Iterable[int], batch: Sequence[Detections]) -> None:
         """Matches a batch of detections with the ground truth of its images, which need not all have detections."""
