@@ -33,8 +33,8 @@ class StreamingMetric(BaseMetric):
     """AP and AR of detections that are matched with the ground truth a few dozen images at a time.
 
     Of a matched detection only a few bytes are kept (at which thresholds it matched), so memory hardly grows with
-    their number. The figures are the official evaluator's, in one process or several, whatever the batch size. Every image
-    of the annotation file counts, also one that is never tested; one that is tested twice counts once.
+    their number. The figures are the official evaluator's, in one process or several, whatever the batch size. Every
+    image of the annotation file counts, also one that is never tested; one that is tested twice counts once.
 
     Args:
         ann_file: ground truth, a `.json`, `.json.gz` or `.json.zip` file.
