@@ -29,8 +29,8 @@ class DetVisualizationHook(Hook):
         score_thr: detections with lower scores are not drawn.
         show: in testing, show each picture in a window for `wait_time` seconds (0: until a key is pressed).
         wait_time: see `show`.
-        test_out_dir: in testing, write each picture there under its image's name, in a folder for each score setting
-            where there are several.
+        test_out_dir: in testing, write each picture there under its image's path below the folder that all images are
+            in, in a folder for each score setting where there are several.
 
     Raises:
         ConfigError: `show` without a display.
@@ -53,6 +53,7 @@ class DetVisualizationHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.test_out_dir = test_out_dir
+        self._image_folder = ''
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[DetDataSample] = ()
@@ -63,6 +64,11 @@ class DetVisualizationHook(Hook):
             step = runner.message_hub.get_info('iter', 0) + batch_idx
             runner.visualizer.add_image('val_img', self._picture(outputs[0], 'pred_instances', classes), step)
 
+    def before_test(self, runner: Runner) -> None:
+        """Find out which folders tell images of the same name apart."""
+        if self.draw:
+            self._image_folder = _folder_of_all(runner.test_dataloader.dataset)
+
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[DetDataSample] = ()
     ) -> None:
@@ -71,10 +77,11 @@ class DetVisualizationHook(Hook):
             return
         classes = runner.test_dataloader.dataset.metainfo['classes']
         for sample in outputs:
+            image_name = os.path.relpath(sample.img_path, self._image_folder)
             of_settings = [name for name in sample.keys() if name.startswith('pred_instances_')]
             for predictions in of_settings or ['pred_instances']:
                 picture = self._picture(sample, predictions, classes)
-                name = Path(predictions.removeprefix('pred_instances').lstrip('_')) / Path(sample.img_path).name
+                name = Path(predictions.removeprefix('pred_instances').lstrip('_')) / image_name
                 if self.show:
                     runner.visualizer.show(picture, win_name=str(name), wait_time=self.wait_time)
                 if self.test_out_dir is not None:
@@ -83,6 +90,12 @@ class DetVisualizationHook(Hook):
     def _picture(self, sample: DetDataSample, predictions: str, classes: Sequence[str]) -> np.ndarray:
         image = mmcv.imread(sample.img_path, channel_order='rgb')
         return draw_detections(image, sample.get(predictions), classes, self.score_thr)
+
+
+def _folder_of_all(dataset: Any) -> str:
+    """The innermost folder that holds all images of a data set."""
+    paths = (dataset.get_data_info(index)['img_path'] for index in range(len(dataset)))
+    return os.path.commonpath({os.path.dirname(os.path.abspath(path)) for path in paths})
 
 
 def _write_picture(picture: np.ndarray, path: Path) -> None:

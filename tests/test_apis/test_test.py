@@ -154,6 +154,25 @@ def test_pictures_are_written(glyphs, checkpoints, tmp_path):
     assert picture.shape[0] % image.shape[0] == 0 and picture.std() > 0
 
 
+def test_pictures_of_images_with_the_same_name_lie_in_their_folders(glyphs, checkpoints, tmp_path):
+    annotations = json.loads((glyphs / 'annotations/glyph_lt_val.json').read_text())
+    names = {}
+    for number, image in enumerate(annotations['images']):
+        names[f'{number}/same.jpg'] = image['file_name']
+        image['file_name'] = f'{number}/same.jpg'
+    for name, original in names.items():
+        (tmp_path / 'images' / name).parent.mkdir(parents=True)
+        source = next(glyphs.rglob(Path(original).name))
+        mmcv.imwrite(mmcv.imread(str(source)), str(tmp_path / 'images' / name))
+    (tmp_path / 'val.json').write_text(json.dumps(annotations))
+    config = tiny.tiny_config(glyphs, tmp_path / 'run')
+    inner = config.test_dataloader.dataset
+    inner.update(data_root=str(tmp_path), ann_file='val.json', data_prefix=dict(img='images'))
+    run_test(config, checkpoints / 'base.pth', show_dir=tmp_path / 'one')
+    written = {str(path.relative_to(tmp_path / 'one')) for path in (tmp_path / 'one').rglob('*.jpg')}
+    assert written == names.keys()
+
+
 def test_showing_needs_a_display(glyphs, checkpoints, tmp_path, monkeypatch):
     monkeypatch.delenv('DISPLAY', raising=False)
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
