@@ -16,5 +16,6 @@ class TorchvisionRoIHead(StandardRoIHead):
     `RoIAlign(sampling_ratio=2, aligned=False)`, and detections of at least 0.01 pixels (`min_bbox_size`).
     """
 
-    def _paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
+    def paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[RLE]:
+        """(K, M, M) masks of (K, 4) boxes, in pixels of the original image, as run-length encodings of it."""
         return paste_masks_torchvision_to_rle(probabilities, boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
