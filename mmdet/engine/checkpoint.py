@@ -255,7 +255,7 @@ def _config_key(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor
     if 'calibrator' in parts:
         return _calibrator_key(here, there)
     if parts[0] == 'backbone':
-        return f'check {_backbone_key(name, here, there)}'
+        return f'check {_backbone_key(name, here, there, given)}'
     if parts[0] == 'neck':
         return 'check model.neck (in_channels, out_channels, num_outs)'
     if parts[0] == 'rpn_head':
@@ -266,6 +266,9 @@ def _config_key(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor
     if _staged(own, head) != _staged(given, head):
         stages = 'several stages' if _staged(given, head) else 'one stage'
         return f'check model.type and model.roi_head.num_stages (the checkpoint has {stages})'
+    if head == 'bbox_head' and _has_seesaw(own) != _has_seesaw(given):
+        kind = 'with' if _has_seesaw(given) else 'without'
+        return f'check model.roi_head.bbox_head.loss_cls (the checkpoint was trained {kind} SeesawLoss)'
     if (here is None) != (there is None):
         other = own if here is None else given
         if parts[2].isdigit() and not any(key.startswith(f'roi_head.{head}.{parts[2]}.') for key in other):
@@ -278,6 +281,8 @@ def _head_key(parts: list[str], here: Tensor, there: Tensor) -> str:
     """The key of a box or mask head behind a parameter whose shapes differ."""
     layer = parts[3] if parts[2].isdigit() else parts[2]
     rows_here, rows_there = here.shape[0], there.shape[0]
+    if layer == 'loss_cls':
+        return f'.num_classes and loss_cls.num_classes ({rows_there - 1} in the checkpoint)'
     if layer == 'fc_cls':
         return f'.num_classes ({rows_there - 1} in the checkpoint)'
     if layer == 'fc_reg':
@@ -292,20 +297,31 @@ def _head_key(parts: list[str], here: Tensor, there: Tensor) -> str:
     return keys.get(layer, '')
 
 
-def _backbone_key(name: str, here: Tensor | None, there: Tensor | None) -> str:
-    """The key of a backbone behind one of its parameters."""
+def _backbone_key(name: str, here: Tensor | None, there: Tensor | None, given: Mapping[str, Tensor]) -> str:
+    """The key of a backbone behind one of its parameters, `there` in the checkpoint's weights `given`."""
     if name.startswith('backbone.timm_model.'):
         return 'model.backbone.model_name and out_indices'
     if 'conv_offset' in name:
         return 'model.backbone.dcn and stage_with_dcn'
     if name.startswith('backbone.stem.'):
         return 'model.backbone.deep_stem and type'
-    if here is not None and there is not None and here.ndim == 4 and here.shape[0] == there.shape[0]:
-        grouped = name.endswith('conv2.weight') and here.shape[2:] == there.shape[2:]
-        return 'model.backbone.type, groups and base_width' if grouped else 'model.backbone.depth'
+    if here is not None and there is not None and re.search(r'layer\d\.\d+\.conv[12]\.weight$', name):
+        if here.shape[2:] == there.shape[2:]:
+            return f'model.backbone.type, groups and base_width{_groups(given)}'
     if name in ('backbone.conv1.weight', 'backbone.bn1.weight'):
         return 'model.backbone.base_channels and type'
     return 'model.backbone.depth'
+
+
+def _groups(given: Mapping[str, Tensor]) -> str:
+    """What a checkpoint's first bottleneck, if it has one, says of its ResNet or ResNeXt."""
+    grouped = given.get('backbone.layer1.0.conv2.weight')
+    if grouped is None or 'backbone.layer1.0.conv3.weight' not in given:
+        return ''
+    width, of_group = grouped.shape[:2]
+    if width == of_group:
+        return ' (a ResNet in the checkpoint)'
+    return f' (groups={width // of_group}, base_width={of_group} in the checkpoint)'
 
 
 def _calibrator_key(here: Tensor | None, there: Tensor | None) -> str:
@@ -314,6 +330,11 @@ def _calibrator_key(here: Tensor | None, there: Tensor | None) -> str:
     if here is None:
         return 'the checkpoint is calibrated and the model has no calibrator; use tools/test.py, or its base'
     return 'check calibration.calibrator (type, head) and model.roi_head.bbox_head.num_classes'
+
+
+def _has_seesaw(names: Mapping[str, Tensor]) -> bool:
+    """Whether there are the sample counters of SeesawLoss, whose box heads have one logit more."""
+    return any(name.endswith('loss_cls.cum_samples') for name in names)
 
 
 def _staged(names: Mapping[str, Tensor], head: str) -> bool:

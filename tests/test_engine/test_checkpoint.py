@@ -19,6 +19,7 @@ from mmdet.engine import (
 )
 from mmdet.engine.checkpoint import plain
 from mmdet.errors import CheckpointError, ConfigError
+from mmdet.registry import MODELS
 
 
 class Runs:
@@ -247,6 +248,50 @@ def test_mismatch_names_the_parameter_and_the_config_key(model, other, parts):
     message = mismatch(Detector(**model), Detector(**other))
     assert message.startswith('a.pth: ')
     assert all(part in message for part in parts), message
+
+
+@pytest.mark.filterwarnings('ignore:.*is a no-op')
+@pytest.mark.parametrize(
+    ('model', 'other', 'key'),
+    [
+        (dict(), dict(groups=32, base_width=4), 'type, groups and base_width (groups=32, base_width=4 in the checkpoint)'),
+        (dict(groups=64, base_width=4), dict(groups=32, base_width=4), 'type, groups and base_width (groups=32, base_w'),
+        (dict(groups=32, base_width=8), dict(groups=64, base_width=4), 'type, groups and base_width (groups=64, base_w'),
+        (dict(groups=32, base_width=4), dict(), 'type, groups and base_width (a ResNet in the checkpoint)'),
+        (dict(), dict(dcn=dict(type='DCN')), 'dcn and stage_with_dcn'),
+        (dict(dcn=dict(type='DCNv2')), dict(dcn=dict(type='DCN')), 'dcn and stage_with_dcn'),
+        (dict(depth=101), dict(), 'depth'),
+        (dict(depth=50), dict(depth=18), 'depth'),
+    ],
+)
+def test_backbones_of_another_kind(model, other, key):
+    def backbone(depth=50, **options):
+        kind = 'ResNeXt' if 'groups' in options else 'ResNet'
+        with torch.device('meta'):
+            detector = nn.Module()
+            stages = (False, True, True, True)
+            detector.backbone = MODELS.build(dict(type=kind, depth=depth, stage_with_dcn=stages, **options))
+        return detector
+
+    message = mismatch(backbone(**model), backbone(**other))
+    assert message.startswith('a.pth: `backbone.layer')
+    assert f'check model.backbone.{key}' in message
+
+
+def test_box_heads_of_another_loss():
+    def head(num_classes, loss_cls):
+        detector = nn.Module()
+        detector.roi_head = nn.Module()
+        options = dict(in_channels=1, roi_feat_size=1, num_classes=num_classes, loss_cls=loss_cls)
+        detector.roi_head.bbox_head = MODELS.build(dict(type='BBoxHead', **options))
+        return detector
+
+    seesaw, softmax = dict(type='SeesawLoss', num_classes=5), dict(type='CrossEntropyLoss')
+    key = 'check model.roi_head.bbox_head.loss_cls (the checkpoint was trained'
+    assert f'{key} with SeesawLoss)' in mismatch(head(5, softmax), head(5, seesaw))
+    assert f'{key} without SeesawLoss)' in mismatch(head(5, seesaw), head(5, softmax))
+    other = mismatch(head(5, seesaw), head(7, dict(seesaw, num_classes=7)))
+    assert 'check model.roi_head.bbox_head.num_classes and loss_cls.num_classes (7 in the checkpoint)' in other
 
 
 def test_mask_head_of_another_kind():
