@@ -21,6 +21,8 @@ from mmdet.engine.checkpoint import plain
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.registry import MODELS
 
+X32 = dict(groups=32, base_width=4)
+
 
 class Runs:
     """What a malicious pickle holds: a call of anything."""
@@ -254,10 +256,10 @@ def test_mismatch_names_the_parameter_and_the_config_key(model, other, parts):
 @pytest.mark.parametrize(
     ('model', 'other', 'key'),
     [
-        (dict(), dict(groups=32, base_width=4), 'type, groups and base_width (groups=32, base_width=4 in the checkpoint)'),
-        (dict(groups=64, base_width=4), dict(groups=32, base_width=4), 'type, groups and base_width (groups=32, base_w'),
-        (dict(groups=32, base_width=8), dict(groups=64, base_width=4), 'type, groups and base_width (groups=64, base_w'),
-        (dict(groups=32, base_width=4), dict(), 'type, groups and base_width (a ResNet in the checkpoint)'),
+        (dict(), X32, 'type, groups and base_width (groups=32, base_width=4 in the checkpoint)'),
+        (dict(groups=64, base_width=4), X32, 'type, groups and base_width (groups=32, base_width=4 in the checkpoint)'),
+        (dict(groups=16, base_width=8), X32, 'type, groups and base_width (groups=32, base_width=4 in the checkpoint)'),
+        (X32, dict(), 'type, groups and base_width (a ResNet in the checkpoint)'),
         (dict(), dict(dcn=dict(type='DCN')), 'dcn and stage_with_dcn'),
         (dict(dcn=dict(type='DCNv2')), dict(dcn=dict(type='DCN')), 'dcn and stage_with_dcn'),
         (dict(depth=101), dict(), 'depth'),
