@@ -21,7 +21,7 @@ from common import machine, print_table
 from mmengine.config import DictAction
 
 from mmdet import apis
-from mmdet.engine import load_config
+from mmdet.engine import fingerprint, load_config, read_checkpoint
 
 RUNS = ('none', 'new', 'existing')
 FIGURES = ('lvis/segm_AP', 'lvis/segm_APr', 'lvis/bbox_AP', 'lvis/bbox_APr')
@@ -40,15 +40,17 @@ def main() -> None:
     args = parse_arguments()
     print(machine(), flush=True)
     costs = {run: [] for run in RUNS}
-    figures = {run: [] for run in RUNS}
+    figures = {'none': [], 'new': []}
     for seed in args.seeds:
         shutil.rmtree(args.work_dir / f'seed_{seed}', ignore_errors=True)
         for run in RUNS:
             costs[run].append(in_a_process(calibrate, args, seed, run))
-            if args.test:
+            if args.test and run != 'existing':
                 figures[run].append(in_a_process(test, args, seed, run))
         print(f'\nseed {seed}')
         print_table(*table_of_costs({run: costs[run][-1] for run in RUNS}))
+        new, existing = (calibrated(args, seed, run) for run in ('new', 'existing'))
+        print('the existing bank and the new one give', 'the same' if new == existing else 'DIFFERENT', 'weights')
     print('\nmedians of all seeds')
     print_table(*table_of_costs({run: Cost(*map(statistics.median, zip(*costs[run], strict=True))) for run in RUNS}))
     if args.test:
@@ -98,6 +100,12 @@ def calibrate(args: argparse.Namespace, seed: int, run: str) -> Cost:
     return Cost(seconds, processor, memory, sum(file.stat().st_size for file in segments) / 1e6)
 
 
+def calibrated(args: argparse.Namespace, seed: int, run: str) -> str:
+    """Fingerprint of what a calibration has made."""
+    path = args.work_dir / f'seed_{seed}/{run}/calibrated.pth'
+    return fingerprint(read_checkpoint(path)['state_dict'])
+
+
 def processor_seconds() -> float:
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
@@ -128,14 +136,13 @@ def table_of_costs(costs: dict[str, Cost]) -> tuple[list[str], list[list[str]]]:
 def table_of_figures(seeds: list[int], figures: dict[str, list[dict]]) -> tuple[list[str], list[list[str]]]:
     """The figures of each seed and run, and the difference that the bank makes to their means."""
     rows, means = [], {}
-    for run in RUNS:
+    for run in figures:
         for seed, of_seed in zip(seeds, figures[run], strict=True):
             rows.append([run, str(seed), *(f'{100 * of_seed[name]:.1f}' for name in FIGURES)])
         means[run] = {name: statistics.mean(of_seed[name] for of_seed in figures[run]) for name in FIGURES}
         rows.append([run, 'mean', *(f'{100 * means[run][name]:.1f}' for name in FIGURES)])
-    for run in RUNS[1:]:
-        differences = (100 * (means[run][name] - means['none'][name]) for name in FIGURES)
-        rows.append([f'{run} - none', 'mean', *(f'{difference:+.1f}' for difference in differences)])
+    differences = (100 * (means['new'][name] - means['none'][name]) for name in FIGURES)
+    rows.append(['new - none', 'mean', *(f'{difference:+.1f}' for difference in differences)])
     return ['bank', 'seed', *(name.removeprefix('lvis/') for name in FIGURES)], rows
 
 

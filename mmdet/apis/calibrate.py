@@ -34,6 +34,7 @@ RESULT = 'calibrated.pth'
 _REQUIRED = ('calibrator', 'sampler', 'selector', 'max_steps', 'optim_wrapper')
 _OPTIONAL = ('param_scheduler', 'num_workers', 'feature_bank')
 _CHECKPOINTS_A_RUN = 10
+_CHECKPOINTS_WITH_A_BANK = 2  # writing them would take longer than repeating what lies between them
 _INITIALISATION = 1  # sets the stream of the calibrator's initial weights apart from others keyed to the seed alone
 
 
@@ -75,7 +76,7 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
         sampler = DATA_SAMPLERS.build(recipe.sampler, default_args=dict(dataset=dataset, seed=seed))
         if recipe.get('feature_bank') is None:
             model = CalibrationModel(detector, selector)
-            runner = _runner(cfg, model, dataset, sampler, seed, recipe.get('num_workers', 0))
+            runner = _runner(cfg, model, dataset, sampler, seed, recipe.get('num_workers', 0), _CHECKPOINTS_A_RUN)
         else:
             runner = _runner_with_bank(cfg, detector, selector, dataset, sampler, seed, base)
         runner.checkpoint_meta.update(calibrator=recipe.calibrator.to_dict(), base_sha256=base)
@@ -141,13 +142,20 @@ def _runner_with_bank(
     bank = plan.folder.bank
     model = BankedCalibrationModel(detector, selector, bank, plan.settings.draws, plan.most_backgrounds)
     visits = BankedVisits(dataset, plan.seen, bank)
-    runner = _runner(cfg, model, visits, sampler, seed, 0 if plan.surely_fits else num_workers)
+    loader_workers = 0 if plan.surely_fits else num_workers
+    runner = _runner(cfg, model, visits, sampler, seed, loader_workers, _CHECKPOINTS_WITH_A_BANK)
     fill_feature_bank(plan, runner, dataset, sampler.images_per_step, num_workers)
     return runner
 
 
 def _runner(
-    cfg: Config, model: CalibrationModel, dataset: Any, sampler: BiLevelSampler, seed: int, num_workers: int
+    cfg: Config,
+    model: CalibrationModel,
+    dataset: Any,
+    sampler: BiLevelSampler,
+    seed: int,
+    num_workers: int,
+    num_checkpoints: int,
 ) -> Runner:
     """A runner of `calibration.max_steps` steps on bi-level samples."""
     recipe = cfg.calibration
@@ -155,7 +163,7 @@ def _runner(
     hooks['checkpoint'] = dict(
         type='CheckpointHook',
         by_epoch=False,
-        interval=max(recipe.max_steps // _CHECKPOINTS_A_RUN, 1),
+        interval=max(recipe.max_steps // num_checkpoints, 1),
         max_keep_ckpts=1,
     )
     optim_wrapper = dict(dict(type='OptimWrapper'), **recipe.optim_wrapper)

@@ -41,7 +41,7 @@ class BankSettings:
 
     dir: str | None = None
     draws: int = 2
-    visits_per_view: int = 8
+    visits_per_view: int = 12
     max_size: float = 20
 
     @classmethod
@@ -251,7 +251,6 @@ def _extracted(
 ) -> Iterator[tuple[Sequence[View], list[list[KeptRoIs]]]]:
     """Batch by batch the views and what is kept of them."""
     model: BankedCalibrationModel = getattr(runner.model, 'module', runner.model)
-    model.eval()
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     draws = [Draw(*view) for view in views]
     loader = DataLoader(dataset, batch_size, sampler=draws, num_workers=num_workers, collate_fn=list)

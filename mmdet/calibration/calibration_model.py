@@ -28,7 +28,7 @@ class CalibrationModel(BaseModel):
 
     def __init__(self, detector: nn.Module, selector: DrawnClassSelector):
         super().__init__(data_preprocessor=detector.data_preprocessor)
-        detector.requires_grad_(False)
+        detector.eval().requires_grad_(False)
         detector.roi_head.calibrator.requires_grad_(True)
         self.detector = detector
         self.selector = selector
@@ -43,8 +43,8 @@ class CalibrationModel(BaseModel):
 
     def train(self, mode: bool = True) -> 'CalibrationModel':
         """Set the calibrator's mode; the detector around it stays in eval mode."""
-        super().train(mode)
-        self.detector.eval()
+        # The runner calls this before every step; to walk through the whole detector would cost more than the head.
+        self.training = mode
         self.calibrator.train(mode)
         return self
 
@@ -104,10 +104,12 @@ class CalibrationModel(BaseModel):
 
     def loss_of_stage(self, roi_feats: Tensor, selected: SelectedRoIs, stage: int) -> dict[str, Tensor]:
         """The calibrator's losses on (R, D, S, S) features of the selected RoIs."""
-        base_head = self.detector.roi_head.bbox_heads[stage]
-        with torch.no_grad():
-            shared_feats = base_head.shared(roi_feats)
-            base_logits = base_head.classify(shared_feats)
+        shared_feats = base_logits = None
+        if self.calibrator.uses_base_outputs:
+            base_head = self.detector.roi_head.bbox_heads[stage]
+            with torch.no_grad():
+                shared_feats = base_head.shared(roi_feats)
+                base_logits = base_head.classify(shared_feats)
         logits = self.calibrator.logits(roi_feats, shared_feats, base_logits, stage)
         # DDP averages gradients over ranks, so a rank divides by its even share of the step's RoIs.
         num_rois = max(selected.num_rois_of_step, 1) / get_world_size()

@@ -16,22 +16,27 @@ class Calibrator(nn.Module, ABC):
 
     Attributes:
         score_settings: the settings `scores` understands, its default first.
+        uses_base_outputs: whether `logits` looks at anything but the RoI features; if not, the base head, which is
+            frozen, is not run in calibration.
     """
 
     score_settings: tuple[str, ...] = ()
+    uses_base_outputs: bool = True
 
     @abstractmethod
     def bind(self, base_heads: Sequence[nn.Module], frequency: ClassFrequency) -> 'Calibrator':
         """Build what is learnt, for a detector with these box heads (one a stage) and training counts."""
 
     @abstractmethod
-    def logits(self, roi_feats: Tensor, shared_feats: Tensor, base_logits: Tensor, stage: int = 0) -> Tensor:
+    def logits(
+        self, roi_feats: Tensor, shared_feats: Tensor | None, base_logits: Tensor | None, stage: int = 0
+    ) -> Tensor:
         """Logits of R RoIs at one stage, as wide as the calibrator likes.
 
         Args:
             roi_feats: (R, D, S, S) RoI features, the box head's input.
             shared_feats: (R, D') what the box head's shared layers make of them.
-            base_logits: (R, C + 1) the box head's own.
+            base_logits: (R, C + 1) the box head's own. Both may be None unless `uses_base_outputs`.
             stage: of a cascade.
         """
 

@@ -100,10 +100,10 @@ def _keep_stage(
         backgrounds = first.neg_boxes[highest.to(first.neg_boxes.device)]
         boxes.append(torch.cat([positives[:, :4].to(backgrounds.dtype), backgrounds]))
         images.append((positives[:, 4].long().cpu(), rows, priorities[highest], len(priorities)))
-    feats = box_feats(boxes_to_rois(boxes)).half().cpu()
-    if not feats.isfinite().all():
+    feats = box_feats(boxes_to_rois(boxes))
+    if feats.numel() and not feats.abs().max() < torch.finfo(torch.half).max:
         raise ConfigError('calibration.feature_bank: RoI features exceed float16; calibrate this base without a bank')
-    parts = feats.split([len(of_image) for of_image in boxes])
+    parts = feats.half().cpu().split([len(of_image) for of_image in boxes])
     return [KeptRoIs(part, *of_image) for part, of_image in zip(parts, images, strict=True)]
 
 

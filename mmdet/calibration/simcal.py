@@ -32,6 +32,7 @@ class SimCal(Calibrator):
     """
 
     score_settings = ('dual', 'calibrated', 'average')
+    uses_base_outputs = False
 
     def __init__(self, head: str = '3fc_ft', threshold: int = 100):
         super().__init__()
@@ -50,7 +51,9 @@ class SimCal(Calibrator):
         self.register_buffer('is_rare', counts < self.threshold, persistent=False)
         return self.to(base_heads[0].fc_cls.weight.device)
 
-    def logits(self, roi_feats: Tensor, shared_feats: Tensor, base_logits: Tensor, stage: int = 0) -> Tensor:
+    def logits(
+        self, roi_feats: Tensor, shared_feats: Tensor | None, base_logits: Tensor | None, stage: int = 0
+    ) -> Tensor:
         """(R, D, S, S) RoI features -> (R, C + 1); the base's own features and logits play no part."""
         return self.heads[stage](roi_feats)
 
