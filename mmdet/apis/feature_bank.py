@@ -35,13 +35,13 @@ class BankSettings:
     Attributes:
         dir: the bank's folder; `feature_bank` in the working directory where it is None.
         draws: RoI draws kept of a view.
-        visits_per_view: of an image's visits, the first and every so many-th open a view; the others share those.
+        visits_per_view: visits of an image that share a view, on average; see `share_views`.
         max_size: of the folder, in GB (10^9 bytes).
     """
 
     dir: str | None = None
     draws: int = 2
-    visits_per_view: int = 12
+    visits_per_view: int = 16
     max_size: float = 20
 
     @classmethod

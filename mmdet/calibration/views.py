@@ -58,8 +58,8 @@ class Visit:
 def share_views(images: np.ndarray, seed: int, visits_per_view: int) -> np.ndarray:
     """Let visits of the same image share their views.
 
-    Of the visits of an image, the first and every `visits_per_view`-th after it open a view; the others see one of
-    those opened before, each as likely as any other. A longer stream begins with the views of a shorter one.
+    An image with v visits has ceil(v / visits_per_view) views. Its first visits see one each, their own; every other
+    visit sees any of them, each as likely as another.
 
     Args:
         images: (N,) the image that each draw of the stream visits.
@@ -70,12 +70,13 @@ def share_views(images: np.ndarray, seed: int, visits_per_view: int) -> np.ndarr
         (N,) int64, for each visit the number of the visit whose view it sees.
     """
     by_image = np.argsort(images, kind='stable')
-    is_first = np.diff(images[by_image], prepend=-1) > 0
-    first = np.maximum.accumulate(np.where(is_first, np.arange(len(images)), 0))
-    ordinal = np.arange(len(images)) - first
-    opened = ordinal // visits_per_view + 1
+    _, first, image, num_visits = np.unique(
+        images[by_image], return_index=True, return_inverse=True, return_counts=True
+    )
+    ordinal = np.arange(len(images)) - first[image]
+    num_views = -(-num_visits // visits_per_view)[image]
     chance = keyed_uniforms(np.arange(len(images)), seed, _VIEW_STREAM)[by_image]
-    chosen = np.where(ordinal % visits_per_view == 0, ordinal, (chance * opened).astype(int) * visits_per_view)
+    chosen = np.where(ordinal < num_views, ordinal, (chance * num_views).astype(int))
     views = np.empty(len(images), np.int64)
-    views[by_image] = by_image[first + chosen]
+    views[by_image] = by_image[first[image] + chosen]
     return views

@@ -95,3 +95,20 @@ def test_the_state_dict_is_a_calibrated_detectors(model):
     assert 'backbone.conv1.weight' in names
     assert 'roi_head.calibrator.heads.0.path.fc_cls.weight' in names
     assert not any(name.startswith('detector.') for name in names)
+
+
+@pytest.mark.parametrize('wanted', [True, False])
+def test_the_base_head_is_run_for_calibrators_that_use_its_outputs(model, wanted):
+    given = []
+    logits = model.calibrator.logits
+    model.calibrator.logits = lambda *arguments: given.append(arguments) or logits(*arguments)
+    model.calibrator.uses_base_outputs = wanted
+    model(**batch())
+    roi_feats, shared_feats, base_logits, _ = given[0]
+    if not wanted:
+        assert shared_feats is None and base_logits is None
+        return
+    base_head = model.detector.roi_head.bbox_head
+    with torch.no_grad():
+        assert torch.equal(shared_feats, base_head.shared(roi_feats))
+        assert torch.equal(base_logits, base_head.classify(shared_feats))
