@@ -29,11 +29,6 @@ class FineTunedHead(nn.Module):
 
     def __init__(self, base_head: nn.Module):
         super().__init__()
-        if base_head.has_custom_cls_logits:
-            raise ConfigError(
-                "calibration.calibrator.head='3fc_ft' fine-tunes a softmax classifier, and this base was trained with "
-                f"{type(base_head.loss_cls).__name__}; use head='2fc_rand' or '3fc_rand'"
-            )
         self.path = copy.deepcopy(base_head)
         for unused in ('fc_reg', 'reg_convs', 'reg_fcs', 'loss_cls', 'loss_bbox', 'bbox_coder'):
             if hasattr(self.path, unused):
@@ -49,7 +44,7 @@ class FineTunedHead(nn.Module):
         return self
 
     def forward(self, roi_feats: Tensor) -> Tensor:
-        """(R, D, S, S) -> (R, C + 1)."""
+        """(R, D, S, S) -> (R, C + 1), or as many logits as the base's loss defines."""
         return self.path.classify(self.path.shared(roi_feats))
 
 

@@ -10,7 +10,7 @@ from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
 
 from .calibrator import Calibrator
-from .classification_heads import build_head
+from .classification_heads import FineTunedHead, build_head
 
 
 @CALIBRATORS.register_module()
@@ -47,6 +47,8 @@ class SimCal(Calibrator):
         All of it is on the device the base heads are on.
         """
         self.heads = nn.ModuleList(build_head(self.head, base_head) for base_head in base_heads)
+        copied_logits = base_heads[0].has_custom_cls_logits and isinstance(self.heads[0], FineTunedHead)
+        self.to_softmax_logits = base_heads[0].loss_cls.to_softmax_logits if copied_logits else None
         counts = torch.as_tensor(frequency.instance_count)
         self.register_buffer('is_rare', counts < self.threshold, persistent=False)
         return self.to(base_heads[0].fc_cls.weight.device)
@@ -54,22 +56,29 @@ class SimCal(Calibrator):
     def logits(
         self, roi_feats: Tensor, shared_feats: Tensor | None, base_logits: Tensor | None, stage: int = 0
     ) -> Tensor:
-        """(R, D, S, S) RoI features -> (R, C + 1); the base's own features and logits play no part."""
+        """(R, D, S, S) RoI features -> (R, C + 1); the base's own features and logits play no part.
+
+        A copy of a base that was trained with a loss of its own logits (Seesaw: C + 2) gives those.
+        """
         return self.heads[stage](roi_feats)
 
     def loss(self, logits: Tensor, labels: Tensor, num_rois: float, stage: int = 0) -> dict[str, Tensor]:
         """Softmax cross-entropy over all C + 1 classes, its mean over the step's RoIs."""
-        return {f's{stage}.loss_cls': F.cross_entropy(logits.float(), labels, reduction='sum') / num_rois}
+        return {f's{stage}.loss_cls': F.cross_entropy(self._softmax_logits(logits), labels, reduction='sum') / num_rois}
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'dual') -> Tensor:
         """(R, C + 1) base scores and calibrated logits -> (R, C + 1) float32 scores."""
         self.check_setting(setting)
         if setting == 'base':
             return base_scores
-        calibrated = logits.float().softmax(dim=-1)
+        calibrated = self._softmax_logits(logits).softmax(dim=-1)
         if setting == 'calibrated':
             return calibrated
         if setting == 'average':
             return (base_scores + calibrated) / 2
         from_calibrated = F.pad(self.is_rare, (0, 1), value=False)
         return torch.where(from_calibrated, calibrated, base_scores)
+
+    def _softmax_logits(self, logits: Tensor) -> Tensor:
+        """Of whatever logits the heads give, those (R, C + 1) of an ordinary softmax, float32."""
+        return logits.float() if self.to_softmax_logits is None else self.to_softmax_logits(logits.float())

@@ -68,6 +68,49 @@ def test_3fc_ft_starts_as_the_base_classifier(kind, device):
     assert torch.equal(calibrator.logits(roi_feats, base.shared(roi_feats), base_logits), base_logits)
 
 
+@pytest.mark.parametrize('loss_cls', ['CrossEntropyLoss', 'SeesawLoss'])
+def test_3fc_ft_copies_cosine_classifiers_and_seesaws_logits(loss_cls):
+    """Calibrated scores start as the base's own, whatever its classifier's layers and its loss make of the logits."""
+    classifier = dict(type='NormedLinear', temperature=20)
+    loss_cls = dict(type=loss_cls, **(dict(num_classes=6) if loss_cls == 'SeesawLoss' else {}))
+    stages = [
+        Shared2FCBBoxHead(
+            in_channels=8, fc_out_channels=16, num_classes=6, cls_predictor_cfg=classifier, loss_cls=loss_cls
+        )
+        for _ in range(3)
+    ]
+    calibrator = SimCal('3fc_ft', threshold=2).bind(stages, frequency_of([1, 2, 1, 2, 1, 2]))
+    roi_feats = torch.randn(10, 8, 7, 7)
+    base_logits = [base(roi_feats)[0] for base in stages]
+    logits = [calibrator.logits(roi_feats, None, None, stage) for stage in range(3)]
+    assert all(torch.equal(own, given) for own, given in zip(logits, base_logits, strict=True))
+
+    base_scores = stages[-1].class_scores(sum(base_logits) / 3)
+    for setting in ('calibrated', 'dual', 'average'):
+        scores = calibrator.scores(base_scores, sum(logits) / 3, setting)
+        torch.testing.assert_close(scores, base_scores, rtol=1e-5, atol=1e-7)
+
+    labels = torch.arange(10) % 7
+    loss = calibrator.loss(logits[0], labels, num_rois=10)['s0.loss_cls']
+    own_scores = stages[0].class_scores(base_logits[0])[torch.arange(10), labels]
+    torch.testing.assert_close(loss, -own_scores.log().mean())
+    loss.backward()
+    assert calibrator.heads[0].path.fc_cls.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in stages[0].parameters())
+
+
+def test_a_random_head_on_seesaws_base_is_an_ordinary_softmax():
+    base = Shared2FCBBoxHead(
+        in_channels=8, fc_out_channels=16, num_classes=2, loss_cls=dict(type='SeesawLoss', num_classes=2)
+    )
+    calibrator = SimCal('2fc_rand').bind([base], frequency_of([1, 200]))
+    logits = calibrator.logits(torch.randn(4, 8, 7, 7), None, None)
+    base_scores = base.class_scores(torch.randn(4, 4))
+    dual = calibrator.scores(base_scores, logits, 'dual')
+    expected = torch.stack([logits.softmax(-1)[:, 0], base_scores[:, 1], base_scores[:, 2]], dim=1)
+    assert torch.equal(dual, expected)
+
+
 @pytest.mark.parametrize('head', ['2fc_rand', '3fc_ft'])
 def test_heads_are_bound_on_the_device_of_the_base(head):
     base = box_head(2).to('meta')

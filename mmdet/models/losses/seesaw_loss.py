@@ -71,6 +71,12 @@ class SeesawLoss(nn.Module):
         objectness = objectness.softmax(dim=-1)
         return torch.cat([classes.softmax(dim=-1) * objectness[..., :1], objectness[..., 1:]], dim=-1)
 
+    @staticmethod
+    def to_softmax_logits(cls_score: Tensor) -> Tensor:
+        """From logits (N, C + 2) to logits (N, C + 1) whose ordinary softmax is `get_activation`."""
+        classes, objectness = cls_score[..., :-2].log_softmax(dim=-1), cls_score[..., -2:].log_softmax(dim=-1)
+        return torch.cat([classes + objectness[..., :1], objectness[..., 1:]], dim=-1)
+
     def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Per cent right among the logits (N, C + 2): object against background, and class among the objects."""
         classes, objectness = self._split(cls_score)
