@@ -3,6 +3,8 @@ import dataclasses
 import gzip
 import json
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -224,6 +226,22 @@ def test_the_second_time_the_index_is_mapped(kept, monkeypatch):
     second = load_annotation_index(path)
     assert equal(first, second) and equal(second, index_annotations(path)) and second.warning
     assert not second.points.flags.writeable
+
+
+def test_of_several_that_start_at_once_one_makes_the_index(kept, monkeypatch):
+    _, path, index_file = kept
+    made = []
+
+    def slowly(path):
+        made.append(path)
+        time.sleep(0.2)
+        return index_annotations(path)
+
+    monkeypatch.setattr(annotation_cache, 'index_annotations', slowly)
+    with ThreadPoolExecutor(3) as several:
+        indices = list(several.map(load_annotation_index, [path] * 3))
+    assert made == [path] and index_file.exists()
+    assert all(equal(index, index_annotations(path)) for index in indices)
 
 
 def test_a_small_file_leaves_nothing_behind(tiny):
