@@ -35,6 +35,12 @@ def legacy_config() -> Config:
     return model
 
 
+def box_config() -> Config:
+    model = mask_rcnn_config()
+    del model.roi_head.mask_head
+    return model
+
+
 KINDS = pytest.mark.parametrize('config', [mask_rcnn_config, cascade_config, htc_config])
 
 
@@ -106,6 +112,16 @@ def test_one_view_as_it_is_equals_ordinary_testing(config, factor):
         assert torch.equal(found.pred_instances[key], expected[key])
     assert found.pred_instances.masks == expected.masks
     assert set(found.pred_instances.keys()) == set(expected.keys())
+
+
+@torch.no_grad()
+def test_a_detector_without_masks_is_merged_without():
+    detector = detector_of(box_config)
+    (found,) = augmented(detector).test_step(together(view(image()), view(image(), 1.5, 'horizontal')))
+    assert len(found.pred_instances) == KEPT and set(found.pred_instances.keys()) == {'bboxes', 'scores', 'labels'}
+    single = view(image(), 1.5)
+    (found,) = augmented(detector).test_step(together(single))
+    assert torch.equal(found.pred_instances.bboxes, detected(detector, *single).bboxes)
 
 
 @torch.no_grad()
