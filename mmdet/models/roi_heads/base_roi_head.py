@@ -105,20 +105,25 @@ class BaseRoIHead(BaseModule):
             For each image {setting: instances with `bboxes` in pixels of the network input, `scores`, `labels` and
             `roi_index`, the proposal each comes from}.
         """
-        boxes, scores, deltas = self._score(feats, [image.bboxes for image in proposals], data_samples)
+        boxes, scores, reg_feats = self._score(feats, [image.bboxes for image in proposals], data_samples)
         counts = [len(image_boxes) for image_boxes in boxes]
         detections = []
-        for i, (image_boxes, image_deltas, sample) in enumerate(
-            zip(boxes, deltas.split(counts), data_samples, strict=True)
+        for i, (image_boxes, image_feats, sample) in enumerate(
+            zip(boxes, reg_feats.split(counts), data_samples, strict=True)
         ):
             image_scores = {setting: of_all.split(counts)[i] for setting, of_all in scores.items()}
-            detections.append(self._detect(image_boxes, image_deltas, image_scores, sample))
+            detections.append(self._detect(image_boxes, image_feats, image_scores, sample))
         return detections
 
     def _score(
         self, feats: Sequence[Tensor], boxes: Sequence[Tensor], data_samples: Sequence[DetDataSample]
     ) -> tuple[Sequence[Tensor], dict[str, Tensor], Tensor]:
-        """Through all stages: the last one's boxes of every image, (R, C + 1) scores by setting, the last deltas."""
+        """Through all stages.
+
+        Returns:
+            The last stage's boxes of every image, (R, C + 1) scores by setting, and (R, D) features from which the last
+            stage regresses boxes.
+        """
         calibrated = [setting for setting in self.score_settings if setting != 'base']
         base_logits, calibrated_logits = [], []
         for stage, head in enumerate(self.bbox_heads):
@@ -127,25 +132,25 @@ class BaseRoIHead(BaseModule):
             base_logits.append(head.classify(shared_feats))
             if calibrated:
                 calibrated_logits.append(self.calibrator.logits(roi_feats, shared_feats, base_logits[-1], stage))
-            deltas = head.regress(shared_feats)
             if stage + 1 < self.num_stages:
-                boxes = _moved(head, boxes, head.foreground_class(base_logits[-1]), deltas, data_samples)
+                labels, deltas = head.foreground_class(base_logits[-1]), head.regress(shared_feats)
+                boxes = _moved(head, boxes, labels, deltas, data_samples)
+        reg_feats = self.bbox_heads[-1].reg_branch(shared_feats)
         base_scores = self.bbox_heads[-1].class_scores(_mean(base_logits))
         scores = dict.fromkeys(self.score_settings, base_scores)
         if calibrated:
             logits = _mean(calibrated_logits)
             scores.update({setting: self.calibrator.scores(base_scores, logits, setting) for setting in calibrated})
-        return boxes, scores, deltas
+        return boxes, scores, reg_feats
 
     def _detect(
-        self, rois: Tensor, deltas: Tensor, scores: dict[str, Tensor], sample: DetDataSample
+        self, rois: Tensor, reg_feats: Tensor, scores: dict[str, Tensor], sample: DetDataSample
     ) -> dict[str, InstanceData]:
         """Per-class non-maximum suppression of one image's RoIs under every setting."""
         head = self.bbox_heads[-1]
 
         def boxes_of(roi_index: Tensor, labels: Tensor) -> Tensor:
-            candidates = head.deltas_of_class(deltas, roi_index, labels)
-            return head.decode(rois[roi_index], candidates, sample.img_shape)
+            return head.decode(rois[roi_index], head.candidate_deltas(reg_feats, roi_index, labels), sample.img_shape)
 
         detections = {}
         for setting, setting_scores in scores.items():

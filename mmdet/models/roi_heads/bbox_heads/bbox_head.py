@@ -9,6 +9,10 @@ from mmdet.models.losses import accuracy
 from mmdet.models.task_modules import SampledRoIs
 from mmdet.registry import MODELS, TASK_UTILS
 
+# To regress one (RoI, class) pair alone costs so many times its share of the product of all RoIs with all classes.
+PRICE_OF_A_PAIR = 16
+PAIRS_AT_A_TIME = 1024  # each brings its class's weights along, 16 KB of them
+
 
 @MODELS.register_module()
 class BBoxHead(BaseModule):
@@ -123,6 +127,26 @@ class BBoxHead(BaseModule):
         if self.reg_class_agnostic:
             return deltas[roi_index]
         return deltas.view(len(deltas), -1, 4)[roi_index, labels]
+
+    def candidate_deltas(self, reg_feats: Tensor, roi_index: Tensor, labels: Tensor) -> Tensor:
+        """The deltas of K (RoI, class) pairs, where K is small without those of the other R * C.
+
+        Args:
+            reg_feats: (R, D), what `reg_branch` gives.
+            roi_index, labels: (K,) int64.
+
+        Returns:
+            (K, 4), of `deltas_of_class(fc_reg(reg_feats), roi_index, labels)`.
+        """
+        all_at_once = len(labels) * PRICE_OF_A_PAIR > len(reg_feats) * self.num_classes
+        linear = type(self.fc_reg) is nn.Linear and self.fc_reg.bias is not None
+        if self.reg_class_agnostic or all_at_once or not linear:
+            return self.deltas_of_class(self.fc_reg(reg_feats), roi_index, labels)
+        weight = self.fc_reg.weight.view(self.num_classes, 4, -1)
+        bias = self.fc_reg.bias.view(self.num_classes, 4)
+        pairs = zip(roi_index.split(PAIRS_AT_A_TIME), labels.split(PAIRS_AT_A_TIME), strict=True)
+        deltas = [torch.baddbmm(bias[label, :, None], weight[label], reg_feats[roi, :, None]) for roi, label in pairs]
+        return torch.cat(deltas).squeeze(2)
 
     def foreground_class(self, cls_logits: Tensor) -> Tensor:
         """Class logits -> (R,) int64, the highest class of each RoI, background left aside."""
