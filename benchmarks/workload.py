@@ -72,7 +72,8 @@ def detector(score_thr: float = 1e-4, num_classes: int = CLASSES, calibrated: bo
         _make_trained(model.eval(), test_image(seed))
         if calibrated:
             counts = [10 ** (i % 4) for i in range(num_classes)]
-            frequency = ClassFrequency(instance_count=counts, image_count=counts)
+            names = [str(i) for i in range(num_classes)]
+            frequency = ClassFrequency(names, instance_count=counts, image_count=counts)
             calibrator = SimCal('3fc_ft', threshold=100).bind(model.roi_head.bbox_heads, frequency)
             calibrator.heads[0].path.fc_cls.weight.mul_(0.9)
             model.roi_head.calibrator = calibrator
