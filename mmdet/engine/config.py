@@ -40,7 +40,9 @@ STRICT_KEYS = {
     'model.train_cfg.rpn_proposal': _PROPOSAL_KEYS,
     'model.train_cfg.rcnn': frozenset({'assigner', 'debug', 'mask_size', 'pos_weight', 'sampler'}),
     'model.test_cfg.rpn': _PROPOSAL_KEYS,
-    'model.test_cfg.rcnn': frozenset({'mask_thr_binary', 'max_per_img', 'min_bbox_size', 'nms', 'score_thr'}),
+    'model.test_cfg.rcnn': frozenset(
+        {'mask_thr_binary', 'max_per_img', 'min_bbox_size', 'nms', 'score_thr', 'shift_classes'}
+    ),
 }
 TWO_STAGE_KEYS = {
     'model.train_cfg': frozenset({'rcnn', 'rpn', 'rpn_proposal'}),

@@ -6,4 +6,4 @@ model = dict(
     backbone=dict(style='caffe', norm_cfg=dict(type='BN', requires_grad=False), init_cfg=None),
     rpn_head=dict(bbox_coder=dict(type='Box2BoxTransform')),
     roi_head=dict(bbox_head=dict(bbox_coder=dict(type='Box2BoxTransform'))),
-    test_cfg=dict(rcnn=dict(min_bbox_size=0)))
+    test_cfg=dict(rcnn=dict(min_bbox_size=0, shift_classes=False)))

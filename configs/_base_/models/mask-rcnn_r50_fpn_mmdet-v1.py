@@ -16,4 +16,4 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(nms=dict(offset=1), min_bbox_size=-1)),
     test_cfg=dict(
         rpn=dict(nms=dict(offset=1), min_bbox_size=-1),
-        rcnn=dict(nms=dict(offset=1))))
+        rcnn=dict(nms=dict(offset=1), shift_classes=False)))

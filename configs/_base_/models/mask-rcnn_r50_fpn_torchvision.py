@@ -12,4 +12,4 @@ model = dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),
         bbox_head=dict(bbox_coder=dict(type='Box2BoxTransform')),
         mask_roi_extractor=dict(roi_layer=roi_layer)),
-    test_cfg=dict(rpn=dict(min_bbox_size=1e-3), rcnn=dict(min_bbox_size=1e-2)))
+    test_cfg=dict(rpn=dict(min_bbox_size=1e-3), rcnn=dict(min_bbox_size=1e-2, shift_classes=False)))

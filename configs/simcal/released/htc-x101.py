@@ -52,7 +52,7 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(nms=dict(offset=1), min_bbox_size=-1)),
     test_cfg=dict(
         rpn=dict(nms=dict(offset=1), min_bbox_size=-1),
-        rcnn=dict(score_thr=0.0, nms=dict(offset=1), max_per_img=300)))
+        rcnn=dict(score_thr=0.0, nms=dict(offset=1), shift_classes=False, max_per_img=300)))
 
 test_pipeline = [
     dict(type='LoadImageFromFile'),

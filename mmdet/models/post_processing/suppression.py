@@ -7,8 +7,7 @@ score (k,). There may be more than `at_most`.
 
 No candidate is affected by a worse one, so the best survivors of the best candidates are the best survivors of all.
 
-IoU is computed in float32 from the boxes as they are. mmcv, and torchvision for few boxes, instead shift every class
-to coordinates of its own, which rounds away up to ten bits of them.
+IoU is computed in float32 from the boxes as they are given.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

@@ -29,7 +29,8 @@ class BaseRoIHead(BaseModule):
             pass of trunk and heads; `'base'` is the box head's own classifier, the others are the calibrator's.
 
     Args:
-        test_cfg: `score_thr`, `nms`, `max_per_img`, `mask_thr_binary` and, optional, `min_bbox_size`.
+        test_cfg: `score_thr`, `nms`, `max_per_img`, `mask_thr_binary` and, optional, `min_bbox_size` and
+            `shift_classes` (as mmcv does before it computes IoU, see `multiclass_nms`; True).
     """
 
     num_stages = 1
@@ -169,6 +170,7 @@ class BaseRoIHead(BaseModule):
             self.test_cfg.nms,
             self.test_cfg.max_per_img,
             self.test_cfg.get('min_bbox_size', -1),
+            max(sample.img_shape) if self.test_cfg.get('shift_classes', True) else None,
         )
 
     def _masks(

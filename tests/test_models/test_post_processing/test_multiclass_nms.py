@@ -147,6 +147,26 @@ def test_legacy_offset_and_class_agnostic():
     assert boxes[0].tolist() == [0.0, 0.0, 9.0, 9.0]
 
 
+@pytest.mark.parametrize('count', [15, 400])
+def test_classes_shifted_apart_as_mmcv_does(count):
+    """Few candidates, all of them looked at, and thousands, of which one reaches the image's far border."""
+    generator = torch.Generator().manual_seed(7)
+    boxes = random_boxes(count, generator, side=6).repeat_interleave(12, 0)
+    boxes += torch.rand(12 * count, 4, generator=generator) + torch.tensor([1300, 0, 1300, 0])
+    scores = torch.full((len(boxes), 1203), -1.0)
+    labels = torch.randint(1150, 1203, (len(boxes),), generator=generator)
+    scores[torch.arange(len(boxes)), labels] = torch.rand(len(boxes), generator=generator)
+    if len(boxes) > bbox_nms.FIRST_LOOK:
+        boxes[scores.amax(1).argmin(), 2] = 1333
+
+    shifted = boxes + labels[:, None] * (boxes.max() + 1)
+    wanted = torchvision.ops.nms(shifted, scores.amax(1), 0.5)[:300]
+    found = multiclass_nms(boxes, scores, 0.0, NMS, 300, class_shift=1333)
+    assert torch.equal(found[3], wanted)
+    assert torch.equal(found[0], boxes[wanted])
+    assert not torch.equal(multiclass_nms(boxes, scores, 0.0, NMS, 300)[3], wanted)
+
+
 def test_nothing_to_detect():
     for scores in (torch.zeros(5, 7), torch.zeros(0, 7), torch.full((5, 7), torch.nan)):
         result = multiclass_nms(torch.zeros(len(scores), 28), scores, 0.0, NMS, 100)
