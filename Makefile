@@ -14,7 +14,7 @@ INSTALLED := .venv/.installed
 .PHONY: help venv quickstart quickstart-smoke glyph-lt test lint
 
 help:
-	@echo 'make quickstart [SEED=0]   from nothing to a calibrated detector, a table and pictures (about 12 minutes on 2 cores)'
+	@echo 'make quickstart [SEED=0]   from nothing to a calibrated detector, a table and pictures (7 to 12 minutes on 2 cores)'
 	@echo 'make glyph-lt [SEED=0]     the same with the full configuration (about 20 minutes on 2 cores)'
 	@echo 'make quickstart-smoke      the same road in a few iterations, to see that it is open'
 	@echo 'make test                  the test suite'
