@@ -4,18 +4,17 @@ _base_ = '../quickstart/base.py'
 data_root = 'data/coco128/'
 num_classes = 80
 scale = (256, 256)
-max_iters = 500
+max_iters = 2000
 warmup = 100
 
 model = dict(
-    rpn_head=dict(anchor_generator=dict(scales=[8])),
+    rpn_head=dict(anchor_generator=dict(scales=[4, 8])),
     roi_head=dict(bbox_head=dict(num_classes=num_classes), mask_head=dict(num_classes=num_classes)))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs')
 ]
 test_pipeline = [
