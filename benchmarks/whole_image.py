@@ -1,27 +1,36 @@
 """One image from pixels to run lengths: ours, torchvision's Mask R-CNN with the same weights, and the bare arithmetic.
 
-    python benchmarks/whole_image.py [--score-thr 0] [--dual] [--rounds N] [--cpu-time] [--skip-memory]
+    python benchmarks/whole_image.py [--score-thr 0] [--dual] [--peer PYTHON] [--rounds N] [--cpu-time] [--skip-memory]
 
 800 x 1216 pixels, Mask R-CNN R50-FPN, 1,230 classes, class-wise boxes and masks, 1,000 proposals, 300 detections; the
 weights and the image are those of `workload.py`. The bare arithmetic is every convolution, matrix product and RoIAlign
 of ours, run alone on tensors of the same shapes, channels-last: what is left if all else cost nothing. Contenders run
 in turns, medians are printed. Memory is what one image adds to the peak of a fresh process that holds the model.
 
+With `--peer`, the Python of an environment with mmdetection 3, its Mask R-CNN with the same weights runs there as
+often, after the others.
+
 torchvision rounds boxes to whole pixels where it pastes masks, so masks are compared before that: its probabilities,
 pasted as ours are.
 """
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import workload
 from common import added_megabytes, machine, milliseconds, print_table
+from mmengine.config import Config
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--score-thr', type=float, default=1e-4)
     parser.add_argument('--dual', action='store_true', help='detect by dual-head scores; torchvision has base scores')
+    parser.add_argument('--peer', help='Python of an environment with mmdetection 3')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--cpu-time', action='store_true', help="CPU seconds of a thread, for a machine that is busy")
     parser.add_argument('--skip-memory', action='store_true')
@@ -87,6 +97,8 @@ def main() -> None:
     print_table(['', *contenders], rows)
     if not args.dual:
         print(agreement(results['ours'], results['torchvision']))
+    if args.peer:
+        print(against_mmdetection(args, make(), seconds['ours']['total'], results['ours']))
 
 
 def in_turns(
@@ -276,14 +288,42 @@ def compute(products: dict[str, list[Product]], clock: Clock) -> tuple[dict[str,
     return dict(spent, total=sum(spent.values())), None
 
 
+# mmdetection's
+
+
+def against_mmdetection(
+    args: argparse.Namespace, detector: nn.Module, our_seconds: float, ours: dict[str, Any]
+) -> str:
+    """Seconds and memory of mmdetection with the same weights, and how many of its detections are also ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        Config(dict(model=workload.model_config(args.score_thr))).dump(f'{folder}/model.py')
+        weights = {name: value for name, value in detector.state_dict().items() if 'calibrator' not in name}
+        torch.save(weights, f'{folder}/weights.pth')
+        torch.save(workload.test_image(), f'{folder}/image.pth')
+        script = Path(__file__).with_name('whole_image_mmdetection.py')
+        command = [args.peer, script, folder, str(args.rounds)]
+        environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+        process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    run = json.loads(process.stdout.splitlines()[-1])
+    total = statistics.median(run['seconds'])
+    same = alike(ours, *(torch.tensor(run[name]) for name in ('bboxes', 'scores', 'labels')))
+    equal = '' if args.dual else f'; {int(same.any(1).sum())} of {len(same)} detections equal'
+    return f'mmdetection: {total:.2f} s, {run["mb"]:.0f} MB; ours / this {our_seconds / total:.2f}{equal}'
+
+
 # What they detect
 
 
+def alike(ours: dict[str, Any], boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    """(n, m) bool: same class, corners within 0.05 pixels, scores within 1e-4."""
+    same = ours['labels'][:, None] == labels
+    same &= (ours['boxes'][:, None] - boxes).abs().amax(2) < 0.05
+    return same & ((ours['scores'][:, None] - scores).abs() < 1e-4)
+
+
 def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """How many detections both have: same class, corners within 0.05 pixels, scores within 1e-4; and their masks."""
-    same = ours['labels'][:, None] == theirs['labels'] - 1
-    same &= (ours['boxes'][:, None] - theirs['boxes']).abs().amax(2) < 0.05
-    same &= (ours['scores'][:, None] - theirs['scores']).abs() < 1e-4
+    """How many detections ours and torchvision have in common, and how alike their masks are."""
+    same = alike(ours, theirs['boxes'], theirs['scores'], theirs['labels'] - 1)
     i, partner = same.any(1).nonzero().flatten(), same.float().argmax(1)
     pasted = paste_masks_to_rle(theirs['masks'][:, 0], theirs['boxes'], SIZE)
     ious = [coco_mask.iou([ours['masks'][a]], [pasted[partner[a]]], [0]).item() for a in i.tolist()]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
@@ -50,13 +50,8 @@ def data_sample() -> DetDataSample:
     return DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1.0, 1.0)))
 
 
-def detector(score_thr: float = 1e-4, num_classes: int = CLASSES, calibrated: bool = False, seed: int = 0) -> nn.Module:
-    """Ours, in eval mode; where `calibrated` with a `3fc` SimCal head of which dual scores are made.
-
-    It pools and places its anchors as torchvision's does: two samples a cell and no half-pixel shift, and on the last
-    level, 13 cells high, anchors every 800 // 13 pixels.
-    """
-    torch.manual_seed(seed)
+def model_config(score_thr: float = 1e-4, num_classes: int = CLASSES) -> ConfigDict:
+    """The model of `detector` in mmdetection's words; NMS takes boxes as they are, as torchvision's does."""
     config = Config.fromfile(MODEL_CONFIG).model
     config.backbone.init_cfg = None
     last_cells = math.ceil(WIDTH / 64), math.ceil(HEIGHT / 64)
@@ -66,8 +61,18 @@ def detector(score_thr: float = 1e-4, num_classes: int = CLASSES, calibrated: bo
     for extractor in (config.roi_head.bbox_roi_extractor, config.roi_head.mask_roi_extractor):
         extractor.roi_layer.update(sampling_ratio=2, aligned=False)
     config.roi_head.bbox_head.num_classes = config.roi_head.mask_head.num_classes = num_classes
-    config.test_cfg.rcnn.update(score_thr=score_thr, max_per_img=DETECTIONS)
-    model = MODELS.build(config)
+    config.test_cfg.rcnn.update(score_thr=score_thr, max_per_img=DETECTIONS, shift_classes=False)
+    return config
+
+
+def detector(score_thr: float = 1e-4, num_classes: int = CLASSES, calibrated: bool = False, seed: int = 0) -> nn.Module:
+    """Ours, in eval mode; where `calibrated` with a `3fc` SimCal head of which dual scores are made.
+
+    It pools and places its anchors as torchvision's does: two samples a cell and no half-pixel shift, and on the last
+    level, 13 cells high, anchors every 800 // 13 pixels.
+    """
+    torch.manual_seed(seed)
+    model = MODELS.build(model_config(score_thr, num_classes))
     with torch.no_grad():
         _make_trained(model.eval(), test_image(seed))
         if calibrated:
