@@ -26,6 +26,7 @@ setup(
         'numpy>=1.26',
         'opencv-python>=4.9',
         'matplotlib>=3.8',
+        'msgspec>=0.19',
         'rich>=13',
     ],
     extras_require={

@@ -1,5 +1,6 @@
-"""Annotation files as they lie: .json, .json.gz or .json.zip."""
+"""Annotation files as they lie: .json, .json.gz or .json.zip, read a few megabytes at a time."""
 import gzip
+import io
 import json
 import os
 import re
@@ -8,9 +9,13 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
 
 from mmdet.errors import AnnotationError
 
+_CHUNK = 1 << 20  # characters
 _decode = json.JSONDecoder().raw_decode
 _skip_space = re.compile(r'[ \t\n\r]*').match
 
@@ -24,31 +29,47 @@ def read_json(path: str | Path) -> dict:
     return dict(read_json_items(path))
 
 
-def read_json_items(path: str | Path, streamed: Collection[str] = ()) -> Iterator[tuple[str, object]]:
+def read_json_items(path: str | Path, streamed: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
     """The items of the JSON object in a file, in the file's order.
+
+    The text of the file is never in memory as a whole, unless it is one long value.
 
     Args:
         path: of a .json, .json.gz or .json.zip file.
-        streamed: keys whose value, if it is a list, is given as an iterator over its elements, which are decoded one
-            at a time: those of a large file need not be in memory together. Use it up before taking the next item.
+        streamed: keys whose value, if it is a list, is given as an iterator over its elements, which are decoded a
+            few at a time: those of a large file need not be in memory together. Use it up before taking the next item.
 
     Raises:
         AnnotationError: as `read_json`; where the file is cut short, when the cut is reached.
     """
-    return _Scanner(read_text(path), path).items(streamed)
+    with _in_words_of_the_file(path), _opened(Path(path)) as file:
+        yield from _Scanner(file, path).items(streamed)
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a .json, .json.gz or .json.zip file, unpacked; raises as `read_json` does."""
-    path = Path(path)
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """The text of a file, unpacked as it is read."""
+    if path.suffix == '.zip':
+        with zipfile.ZipFile(path) as archive, archive.open(_only_json_in(archive, path)) as member:
+            yield io.TextIOWrapper(member, encoding='utf-8')
+    else:
+        with (gzip.open if path.suffix == '.gz' else open)(path, 'rt', encoding='utf-8') as file:
+            yield file
+
+
+def _only_json_in(archive: zipfile.ZipFile, path: Path) -> str:
+    # macOS adds a hidden twin of every file.
+    names = [name for name in archive.namelist() if name.endswith('.json') and not name.startswith('__MACOSX')]
+    if len(names) != 1:
+        raise AnnotationError(f'{path}: holds {len(names)} JSON files; exactly one is expected')
+    return names[0]
+
+
+@contextmanager
+def _in_words_of_the_file(path: str | Path) -> Iterator[None]:
+    """What can go wrong in reading, as errors of the file."""
     try:
-        if path.suffix == '.gz':
-            data = gzip.decompress(path.read_bytes())
-        elif path.suffix == '.zip':
-            data = _only_json_in(path)
-        else:
-            data = path.read_bytes()
-        return data.decode()
+        yield
     except FileNotFoundError:
         raise AnnotationError(f'{path}: no such annotation file; check data_root and ann_file') from None
     except UnicodeDecodeError as error:
@@ -57,6 +78,8 @@ def read_text(path: str | Path) -> str:
         raise AnnotationError(f'{path}: cannot be unpacked ({error}); the file is cut short or damaged') from None
     except OSError as error:
         raise AnnotationError(f'{path}: cannot be read ({error.strerror or error})') from None
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f'{path}: not whole as JSON ({error}); the file is cut short or damaged') from None
 
 
 def check_name(path: str | Path) -> None:
@@ -84,74 +107,115 @@ def write_json(path: str | Path, content: dict) -> None:
         raise AnnotationError(f'{path}: cannot be written ({error.strerror or error})') from None
 
 
-def _only_json_in(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        # macOS adds a hidden twin of every file.
-        names = [name for name in archive.namelist() if name.endswith('.json') and not name.startswith('__MACOSX')]
-        if len(names) != 1:
-            raise AnnotationError(f'{path}: holds {len(names)} JSON files; exactly one is expected')
-        return archive.read(names[0])
-
-
 class _Scanner:
-    """Decodes the JSON object in a file bit by bit; `position` is where the undecoded text begins."""
+    """Decodes the JSON object in a file bit by bit.
 
-    def __init__(self, text: str, path: str | Path):
-        self.text = text
+    Attributes:
+        text: that part of the file's text which is at hand.
+        position: where in it the undecoded text begins.
+    """
+
+    def __init__(self, file: TextIO, path: str | Path):
+        self.file = file
         self.path = path
+        self.text = ''
         self.position = 0
+        self.characters_before = 0
+        self.one_by_one_until = 0
 
-    def items(self, streamed: Collection[str]) -> Iterator[tuple[str, object]]:
+    def items(self, streamed: Collection[str]) -> Iterator[tuple[str, Any]]:
         """The items of an object, the lists at the keys `streamed` as iterators."""
-        with self._in_words_of_the_file():
-            if not self.comes('{') and self.position < len(self.text):
-                raise AnnotationError(f'{self.path}: not a JSON object; it begins with {self.text[self.position]!r}')
-            self.take('{')
+        if not self.comes('{') and self.position < len(self.text):
+            raise AnnotationError(f'{self.path}: not a JSON object; it begins with {self.text[self.position]!r}')
+        self.take('{')
+        more = not self.comes('}')
+        while more:
+            key = self.value()
+            self.take(':')
+            if not self.comes('['):
+                yield key, self.value()
+            elif key in streamed:
+                yield key, self.elements()
+            else:
+                yield key, list(self.elements())
             more = not self.comes('}')
-            while more:
-                key = self.value()
-                self.take(':')
-                yield key, self.elements() if key in streamed and self.comes('[') else self.value()
-                more = not self.comes('}')
-                if more:
-                    self.take(',')
+            if more:
+                self.take(',')
 
-    def elements(self) -> Iterator:
+    def elements(self) -> Iterator[Any]:
         """The elements of a list."""
-        with self._in_words_of_the_file():
+        with _in_words_of_the_file(self.path):
             self.take('[')
             more = not self.comes(']')
-            text = self.text
             while more:
-                element, position = _decode(text, self.position)
-                yield element
-                position = _skip_space(text, position).end()
-                more = text.startswith(',', position)
-                self.position = _skip_space(text, position + 1).end() if more else position
+                yield from self.next_elements()
+                more = self.comes(',')
+                if more:
+                    self.take(',')
             self.take(']')
 
-    def value(self):
+    def next_elements(self) -> list[Any]:
+        """The next one or more elements of a list."""
+        end = self.text.rfind('},', self.position) + 1
+        if not end and self.read_on():
+            end = self.text.rfind('},', self.position) + 1
+        if end > self.one_by_one_until:
+            try:
+                elements = msgspec.json.decode(f'[{self.text[self.position : end]}]')
+            except (msgspec.DecodeError, RecursionError):
+                # The brace belongs to something inside an element, or this is JSON only to Python's json (NaN).
+                self.one_by_one_until = end
+            else:
+                self.position = end
+                return elements
+        return [self.value()]
+
+    def value(self) -> Any:
         """The value that comes next."""
-        value, self.position = _decode(self.text, _skip_space(self.text, self.position).end())
-        return value
+        self.skip_space()
+        while True:
+            try:
+                value, end = _decode(self.text, self.position)
+            except json.JSONDecodeError as error:
+                if not self.read_on():
+                    raise self.complaint(error.msg, error.pos) from None
+                continue
+            # A number may go on behind the text at hand, which perhaps ends in its point or its `e-`.
+            if end + len('e-') < len(self.text) or not self.read_on():
+                self.position = end
+                return value
 
     def comes(self, character: str) -> bool:
         """Whether `character` comes next."""
-        self.position = _skip_space(self.text, self.position).end()
+        self.skip_space()
         return self.text.startswith(character, self.position)
 
     def take(self, character: str) -> None:
         """Step over `character`, which must come next."""
         if not self.comes(character):
-            raise json.JSONDecodeError(f'Expecting {character!r}', self.text, self.position)
+            raise self.complaint(f'Expecting {character!r}', self.position)
         self.position += 1
 
-    @contextmanager
-    def _in_words_of_the_file(self) -> Iterator[None]:
-        """Errors of JSON as errors of the file."""
-        try:
-            yield
-        except json.JSONDecodeError as error:
-            raise AnnotationError(
-                f'{self.path}: not whole as JSON ({error}); the file is cut short or damaged'
-            ) from None
+    def skip_space(self) -> None:
+        """Step to the next character that is not white space, or to the end of the file."""
+        while True:
+            self.position = _skip_space(self.text, self.position).end()
+            if self.position < len(self.text) or not self.read_on():
+                return
+
+    def read_on(self) -> bool:
+        """Drops what is decoded and reads as much as is left, so that a long value costs linear time.
+
+        Returns:
+            Whether there was more text.
+        """
+        pending = self.text[self.position :]
+        chunk = self.file.read(max(_CHUNK, len(pending)))
+        if chunk:
+            self.characters_before += self.position
+            self.text, self.position, self.one_by_one_until = pending + chunk, 0, 0
+        return bool(chunk)
+
+    def complaint(self, message: str, position: int) -> ValueError:
+        """What is wrong with the text at `position`, which counts from the beginning of the text at hand."""
+        return ValueError(f'{message} at character {self.characters_before + position}')

@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -11,11 +12,10 @@ from weakref import WeakValueDictionary
 from hotcoco import mask as rle
 from mmengine.logging import print_log
 
+from mmdet.datasets.annotation_file import read_json_items
 from mmdet.datasets.complaints import Complaints
 from mmdet.datasets.run_lengths import compressed_counts
 from mmdet.errors import AnnotationError
-
-from .annotation_stream import stream_annotation_file
 
 REQUIRED_KEYS = {
     'categories': ('id', 'name'),
@@ -29,6 +29,7 @@ OPTIONAL_KEYS = {
 }
 IMAGE_LISTS = OPTIONAL_KEYS['images']
 MARKS = OPTIONAL_KEYS['annotations']
+NUMBERS = {int, float}
 
 _in_use: WeakValueDictionary[tuple, 'GroundTruth'] = WeakValueDictionary()
 
@@ -76,14 +77,13 @@ class GroundTruth:
         self._complaints = Complaints()
         num_annotations = 0
         pending: dict[int, list[bytes]] = defaultdict(list)
-        for section, record in stream_annotation_file(path):
-            if section in REQUIRED_KEYS:
-                record = self._kept(section, record, with_masks)
+        for section, record in self._records():
+            record = self._kept(section, record, with_masks)
             if section == 'categories':
                 self._add_category(record)
             elif section == 'images':
                 self._add_image(record)
-            elif section == 'annotations':
+            else:
                 num_annotations += 1
                 if self._is_usable(record):
                     # The image's size may come later in the file, so the mask stays as it is for now.
@@ -102,6 +102,15 @@ class GroundTruth:
     def annotations(self, image_id: int) -> list[dict[str, Any]]:
         """The annotations of one image in the file's order; `segmentation` is a COCO run-length encoding."""
         return pickle.loads(self._packed[image_id]) if image_id in self._packed else []
+
+    def _records(self) -> Iterator[tuple[str, Any]]:
+        """The records of the sections that matter, with the name of their section, in the file's order."""
+        for section, records in read_json_items(self.path, streamed=REQUIRED_KEYS):
+            if section in REQUIRED_KEYS:
+                if not isinstance(records, Iterator):
+                    raise AnnotationError(f'{self.path}: "{section}" is not a list')
+                for record in records:
+                    yield section, record
 
     def _kept(self, section: str, record: Any, with_masks: bool) -> dict[str, Any]:
         if not isinstance(record, dict):
@@ -134,16 +143,17 @@ class GroundTruth:
     def _is_usable(self, annotation: dict[str, Any]) -> bool:
         """Whether an annotation can be used as far as it shows by itself; brings its marks into one form."""
         box = annotation['bbox']
-        for kind, sound in (
-            ('without usable id, image_id and category_id', all(map(_is_id, _ids(annotation)))),
-            ('without a box of 4 numbers', isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))),
-            ('without a usable area', _is_finite(annotation['area'])),
-        ):
-            if not sound:
-                self._complaints.add(kind, f'annotation {_short(annotation["id"])}')
-                return False
-        annotation |= {mark: int(bool(annotation[mark])) for mark in MARKS if mark in annotation}
-        return True
+        if not (_is_id(annotation['id']) and _is_id(annotation['image_id']) and _is_id(annotation['category_id'])):
+            kind = 'without usable id, image_id and category_id'
+        elif not (isinstance(box, list) and len(box) == 4 and _are_finite(box)):
+            kind = 'without a box of 4 numbers'
+        elif not _are_finite([annotation['area']]):
+            kind = 'without a usable area'
+        else:
+            annotation |= {mark: int(bool(annotation[mark])) for mark in MARKS if mark in annotation}
+            return True
+        self._complaints.add(kind, f'annotation {_short(annotation["id"])}')
+        return False
 
     def _pack(self, pending: dict[int, list[bytes]], with_masks: bool) -> None:
         """Joins the annotations of each image that can be used."""
@@ -185,7 +195,8 @@ class GroundTruth:
             self._complaints.add('used with an empty mask, as no polygon has 3 points', item)
         elif len(polygons) < len(segmentation):
             self._complaints.add('used without a polygon that has NaN or fewer than 3 points', item)
-        annotation['segmentation'] = rle.merge(rle.frPyObjects(polygons or [[0.0] * 6], height, width))
+        encoded = rle.frPyObjects(polygons or [[0.0] * 6], height, width)
+        annotation['segmentation'] = encoded[0] if len(encoded) == 1 else rle.merge(encoded)
         return True
 
     def _warn(self, num_annotations: int) -> None:
@@ -197,27 +208,22 @@ class GroundTruth:
             print_log(f'{self.path}: {warning}', logger='current', level=logging.WARNING)
 
 
-def _ids(annotation: dict[str, Any]) -> list[Any]:
-    return [annotation[key] for key in ('id', 'image_id', 'category_id')]
-
-
 def _is_id(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+def _are_finite(values: Sequence[Any]) -> bool:
+    """Whether all are numbers, and finite ones."""
+    try:
+        # The sum is finite only if every term is, and is had much faster than a look at each.
+        return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) <= sys.float_info.max
+    except OverflowError:
+        return False
 
 
 def _is_polygon(polygon: Any) -> bool:
     """Whether it is a list x, y, x, y, ... of at least 3 points, all finite."""
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        return False
-    try:
-        # The sum is finite only if every term is, and is had much faster than a look at each.
-        return abs(sum(polygon)) <= sys.float_info.max
-    except (TypeError, OverflowError):
-        return False
+    return isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and _are_finite(polygon)
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmdet.datasets import annotation_file
 from mmdet.datasets.annotation_file import read_json, read_json_items, write_json
 from mmdet.errors import AnnotationError
 
@@ -51,11 +52,56 @@ def test_a_missing_file_and_other_oddities(tmp_path):
     (tmp_path / 'list.json').write_text('[1, 2]')
     with pytest.raises(AnnotationError, match=r"list.json: not a JSON object; it begins with '\['$"):
         read_json(tmp_path / 'list.json')
+    (tmp_path / 'blank.json').write_text(' \n')
+    with pytest.raises(AnnotationError, match=r"blank.json: not whole as JSON \(Expecting '{' at character 2\)"):
+        read_json(tmp_path / 'blank.json')
     (tmp_path / 'image.json').write_bytes(b'\xff\xd8\xff')
     with pytest.raises(AnnotationError, match='not UTF-8'):
         read_json(tmp_path / 'image.json')
     with pytest.raises(AnnotationError, match='cannot be read'):
         read_json(tmp_path)
+
+
+@pytest.mark.parametrize('images', [': [{} {}]', ': [tru]', ' [1]', ': [{},]', f': [{"9" * 5000}]', f': {"[" * 5000}'])
+def test_what_is_no_json_is_one_line(tmp_path, images):
+    (tmp_path / 'a.json').write_text(f'{{"images"{images}}}')
+    with pytest.raises(AnnotationError, match=r'a\.json: not whole as JSON \([^\n]*$'):
+        read_json(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize('suffix', ['json.gz', 'json.zip'])
+def test_a_damaged_archive_is_named(tmp_path, suffix):
+    path = tmp_path / f'a.{suffix}'
+    for data in (b'', b'no archive', gzip.compress(json.dumps(CONTENT).encode())[:-6]):
+        path.write_bytes(data)
+        with pytest.raises(AnnotationError, match=f'^{path}: '):
+            read_json(path)
+
+
+def test_numbers_only_python_knows_are_read(tmp_path):
+    content = {'annotations': [{'id': 10**30}, {'area': float('inf')}, {'note': '}, {'}, {'id': 3}]}
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    assert read_json(tmp_path / 'a.json') == content
+
+
+@pytest.mark.parametrize('name', ['a.json', 'a.json.gz', 'a.json.zip'])
+@pytest.mark.parametrize('chunk', [1, 7, 50, 1 << 20])
+@pytest.mark.parametrize('style', [dict(), dict(indent=1, ensure_ascii=False), dict(separators=(',', ':'))])
+def test_chunks_and_styles_do_not_matter(tmp_path, monkeypatch, name, chunk, style):
+    monkeypatch.setattr(annotation_file, '_CHUNK', chunk)
+    records = [{'id': i, 'note': 'größer \\" ]}, {"', 'parts': [{'x': -1.5e-3 * i}, {}]} for i in range(9)]
+    content = {'info': {'year': 2020}, 'annotations': records, 'version': 12345678901234567890, 'images': records[:1]}
+    text = json.dumps(content, **style)
+    if name.endswith('.zip'):
+        with zipfile.ZipFile(tmp_path / name, 'w') as archive:
+            archive.writestr('folder/annotations.json', text)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith('.gz') else text.encode())
+    streamed = [
+        (key, list(value) if key == 'annotations' else value)
+        for key, value in read_json_items(tmp_path / name, streamed=['annotations'])
+    ]
+    assert streamed == list(content.items())
 
 
 VALUES = st.recursive(
@@ -65,14 +111,25 @@ VALUES = st.recursive(
 )
 
 
+RECORDS = st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), max_size=6)
+
+
 @given(
-    st.dictionaries(st.sampled_from(['annotations', 'images', 'x', '']), VALUES, max_size=4),
+    st.dictionaries(st.sampled_from(['annotations', 'images', 'x', '']), VALUES | RECORDS, max_size=4),
     st.sampled_from([None, 1, '\t']),
+    st.sampled_from([1, 20, 1 << 20]),
 )
-@settings(max_examples=100, deadline=None)
-def test_streamed_items_are_what_json_reads(tmp_path_factory, content, indent):
+@settings(max_examples=200, deadline=None)
+def test_streamed_items_are_what_json_reads(tmp_path_factory, content, indent, chunk):
     path = tmp_path_factory.mktemp('json') / 'a.json'
     path.write_text(json.dumps(content, indent=indent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(annotation_file, '_CHUNK', chunk)
+        assert_streamed(path, content)
+
+
+def assert_streamed(path, content):
+    """The file's items are `content`, the annotations an iterator over them."""
     streamed = {}
     for key, value in read_json_items(path, streamed=['annotations']):
         is_iterator = not isinstance(value, list | dict | str | int | float | None)

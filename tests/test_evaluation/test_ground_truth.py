@@ -1,15 +1,12 @@
 import gc
-import gzip
 import json
 import weakref
-import zipfile
 
 import pytest
 from hotcoco import mask as rle
 
 from mmdet.errors import AnnotationError
-from mmdet.evaluation import annotation_stream, ground_truth
-from mmdet.evaluation.annotation_stream import stream_annotation_file
+from mmdet.evaluation import ground_truth
 from mmdet.evaluation.ground_truth import read_ground_truth
 
 CONTENT = {
@@ -23,65 +20,6 @@ CONTENT = {
     'version': 12345678901234567890,
     'categories': [{'id': 5, 'name': 'late'}, {'id': 2, 'name': 'früh', 'frequency': 'r'}],
 }
-
-
-def expected_records(content):
-    for section, value in content.items():
-        for record in value if isinstance(value, list) else [value]:
-            yield section, record
-
-
-@pytest.fixture(params=['json', 'json.gz', 'json.zip'])
-def packed(request, tmp_path):
-    """Writes text as a plain or packed file."""
-
-    def write(text):
-        path = tmp_path / f'annotations.{request.param}'
-        if request.param == 'json.gz':
-            path.write_bytes(gzip.compress(text.encode()))
-        elif request.param == 'json.zip':
-            with zipfile.ZipFile(path, 'w') as archive:
-                archive.writestr('folder/annotations.json', text)
-        else:
-            path.write_text(text, encoding='utf-8')
-        return path
-
-    return write
-
-
-@pytest.mark.parametrize('chunk', [1, 7, 1 << 20])
-@pytest.mark.parametrize('style', [dict(), dict(indent=1, ensure_ascii=False), dict(separators=(',', ':'))])
-def test_records_come_in_order_whatever_the_chunks(packed, monkeypatch, chunk, style):
-    monkeypatch.setattr(annotation_stream, 'CHUNK', chunk)
-    assert list(stream_annotation_file(packed(json.dumps(CONTENT, **style)))) == list(expected_records(CONTENT))
-
-
-def test_real_file(lvis_val_100):
-    content = json.loads(lvis_val_100.read_text())
-    assert list(stream_annotation_file(lvis_val_100)) == list(expected_records(content))
-
-
-@pytest.mark.parametrize('share', [0, 0.3, 0.7, 0.999])
-def test_a_file_cut_short_is_named(packed, share):
-    text = json.dumps(CONTENT)
-    path = packed(text[: int(share * len(text))])
-    with pytest.raises(AnnotationError, match=rf'^{path}: not a whole JSON annotation file \(.*cut short'):
-        list(stream_annotation_file(path))
-
-
-@pytest.mark.parametrize('text', ['[1, 2]', '{"images": [1 2]}', '{"images": [tru]}', '{"images" [1]}'])
-def test_what_is_no_json_object_is_named(packed, text):
-    with pytest.raises(AnnotationError, match='^[^\n]*not a whole JSON annotation file[^\n]*$'):
-        list(stream_annotation_file(packed(text)))
-
-
-@pytest.mark.parametrize('suffix', ['json.gz', 'json.zip'])
-def test_a_damaged_archive_is_named(tmp_path, suffix):
-    path = tmp_path / f'a.{suffix}'
-    for data in (b'', b'no archive', gzip.compress(json.dumps(CONTENT).encode())[:60]):
-        path.write_bytes(data)
-        with pytest.raises(AnnotationError, match=f'^{path}: '):
-            list(stream_annotation_file(path))
 
 
 SQUARE = [2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]
@@ -137,6 +75,8 @@ class TestGroundTruth:
             read_ground_truth(write({**CONTENT, section: broken}), False)
         with pytest.raises(AnnotationError, match=f"'17' among its {section}"):
             read_ground_truth(write({**CONTENT, section: [17]}), False)
+        with pytest.raises(AnnotationError, match=f'"{section}" is not a list'):
+            read_ground_truth(write({**CONTENT, section: {'id': 1}}), False)
 
     def test_masks(self, write, warnings):
         def area(segmentation):
