@@ -8,8 +8,8 @@ from pickle import UnpicklingError
 import torch
 
 from mmdet.calibration import FeatureBank
-from mmdet.engine.files import write_atomically
 from mmdet.errors import ConfigError, UserError
+from mmdet.utils.files import written_whole
 
 _NOTE = 'feature_bank.json'
 _SEGMENTS = '*.segment'
@@ -62,9 +62,11 @@ class BankFolder:
         """
         note = json.dumps(self.made_from, indent=2).encode()
         if not (self.path / _NOTE).is_file():
-            write_atomically(self.path / _NOTE, lambda file: file.write(note))
+            with written_whole(self.path / _NOTE) as file:
+                file.write(note)
         name = hashlib.sha256(segment['views'].numpy().tobytes()).hexdigest()[:16]
-        write_atomically(self.path / f'{name}.segment', lambda file: torch.save(segment, file))
+        with written_whole(self.path / f'{name}.segment') as file:
+            torch.save(segment, file)
 
     def _check_note(self) -> None:
         note = self.path / _NOTE

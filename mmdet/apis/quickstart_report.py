@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 import mmdet
-from mmdet.engine.files import write_atomically
 from mmdet.registry import DATASETS
+from mmdet.utils.files import written_whole
 from mmdet.visualization import comparison_table, contact_sheet, draw_detections, plot_ap_against_instances
 
 from .inference import inference_detector, init_detector
@@ -64,11 +64,14 @@ def report(
         threads=torch.get_num_threads(),
     )
     files = {name: work_dir / name for name in (TABLE, PLOT, SHEET, SUMMARY)}
-    write_atomically(files[TABLE], lambda file: file.write(table.to_markdown().encode()))
+    with written_whole(files[TABLE]) as file:
+        file.write(table.to_markdown().encode())
     plot_ap_against_instances(classes['base'], classes['dual'], files[PLOT])
     sheet = Image.fromarray(_sheet(config, checkpoint, classes['base']))
-    write_atomically(files[SHEET], lambda file: sheet.save(file, 'jpeg', quality=80))
-    write_atomically(files[SUMMARY], lambda file: file.write(json.dumps(summary, indent=1).encode()))
+    with written_whole(files[SHEET]) as file:
+        sheet.save(file, 'jpeg', quality=80)
+    with written_whole(files[SUMMARY]) as file:
+        file.write(json.dumps(summary, indent=1).encode())
     _tell(table.to_rich(), stages, files, checkpoint, console)
     return files[SUMMARY]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mmdet
-from mmdet.engine.files import write_atomically
 from mmdet.errors import UserError
+from mmdet.utils.files import written_whole
 
 RECORD = 'stage.json'
 
@@ -88,7 +88,8 @@ class Stage:
 
     def _write_record(self) -> None:
         record = json.dumps(dict(key=self.key, finished=self.is_finished, seconds=round(self.seconds, 1)))
-        write_atomically(self._record_file, lambda file: file.write(record.encode()))
+        with written_whole(self._record_file) as file:
+            file.write(record.encode())
 
     def _check_folder(self) -> None:
         """Refuse a folder that would have to be emptied, and is not from an earlier run."""

@@ -13,7 +13,6 @@ from torch import nn
 
 from mmdet.engine import Runner, config_errors, read_checkpoint, require_keys
 from mmdet.engine.evaluator import ResultsPickle, SettingsEvaluator
-from mmdet.engine.files import write_atomically
 from mmdet.engine.runner import class_frequency
 from mmdet.errors import ConfigError
 from mmdet.evaluation import write_per_class
@@ -21,6 +20,7 @@ from mmdet.evaluation.streaming_metric import StreamingMetric
 from mmdet.models import optimize_for_inference
 from mmdet.registry import DATASETS, METRICS
 from mmdet.structures import ClassFrequency
+from mmdet.utils.files import written_whole
 
 from .classes import check_num_classes, check_trained_classes
 from .inference import build_detector
@@ -198,8 +198,8 @@ def _by_setting(figures: Mapping[str, float], settings: Sequence[str]) -> Figure
 def _write(figures: Figures, metrics: Mapping[str, Sequence[Any]], folder: Path) -> None:
     for setting, of_setting in figures.items():
         finite = {name: None if math.isnan(figure) else figure for name, figure in of_setting.items()}
-        text = json.dumps(finite, indent=1)
-        write_atomically(folder / f'{setting}.json', lambda file, text=text: file.write(text.encode()))
+        with written_whole(folder / f'{setting}.json') as file:
+            file.write(json.dumps(finite, indent=1).encode())
         for metric in metrics[setting]:
             if isinstance(metric, StreamingMetric):
                 write_per_class(metric.per_class, folder / f'{setting}_per_class.json')

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import mmap
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmdet.errors import AnnotationError
+from mmdet.utils.files import renamed_when_whole
 
 from .annotation_index import AnnotationIndex, Strings
 from .annotation_reader import index_annotations
@@ -107,7 +107,6 @@ def _alone_with(path: Path) -> Iterator[None]:
 
 
 def _save(index: AnnotationIndex, kept: Path, key: str) -> None:
-    """Write under a temporary name, then rename: the file is whole or absent."""
     arrays = _arrays(index)
     layout, offset = {}, 0
     for name, values in arrays.items():
@@ -115,17 +114,11 @@ def _save(index: AnnotationIndex, kept: Path, key: str) -> None:
         offset += -(-values.nbytes // _ALIGNMENT) * _ALIGNMENT
     header = json.dumps(dict(key=key, warning=index.warning, layout=layout, bytes=offset)).encode() + b'\n'
     data_start = -(-(len(_MAGIC) + len(header)) // _ALIGNMENT) * _ALIGNMENT
-    temporary = kept.with_name(f'{kept.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as file:
-            file.write(_MAGIC + header)
-            for name, values in arrays.items():
-                file.seek(data_start + layout[name][2])
-                file.write(np.ascontiguousarray(values).data)
-            file.truncate(data_start + offset)
-        temporary.replace(kept)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with renamed_when_whole(kept) as file:
+        file.write((_MAGIC + header).ljust(data_start, b'\0'))
+        for values in arrays.values():
+            file.write(np.ascontiguousarray(values).data)
+            file.write(bytes(-values.nbytes % _ALIGNMENT))
 
 
 def _open(kept: Path, key: str) -> AnnotationIndex | None:

@@ -2,7 +2,6 @@
 import gzip
 import io
 import json
-import os
 import re
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from typing import Any, TextIO
 import msgspec
 
 from mmdet.errors import AnnotationError
+from mmdet.utils.files import written_whole
 
 _CHUNK = 1 << 20  # characters
 _decode = json.JSONDecoder().raw_decode
@@ -89,22 +89,15 @@ def check_name(path: str | Path) -> None:
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write a .json or .json.gz file under a temporary name, then rename it: the file is whole or absent.
+    """Write a .json or .json.gz file, whole or not at all.
 
     Raises:
         AnnotationError: it cannot be written, or has a name with another ending.
     """
     check_name(path)
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     data = json.dumps(content).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == '.gz' else data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise AnnotationError(f'{path}: cannot be written ({error.strerror or error})') from None
+    with written_whole(path, AnnotationError) as file:
+        file.write(gzip.compress(data, mtime=0) if Path(path).suffix == '.gz' else data)
 
 
 class _Scanner:

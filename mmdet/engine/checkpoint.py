@@ -14,8 +14,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
 from mmdet.errors import CheckpointError
-
-from .files import write_atomically
+from mmdet.utils.files import written_whole
 
 LAST_CHECKPOINT = 'last_checkpoint'
 
@@ -29,7 +28,8 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         CheckpointError: where the disk is full or the folder cannot be written; `path` is then as it was.
     """
     checkpoint = plain(checkpoint, 'checkpoint')
-    write_atomically(path, lambda file: torch.save(checkpoint, file), CheckpointError)
+    with written_whole(path, CheckpointError) as file:
+        torch.save(checkpoint, file)
 
 
 def plain(value: Any, name: str) -> Any:

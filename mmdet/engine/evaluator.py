@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 
-from .files import write_atomically
+from mmdet.utils.files import written_whole
 
 
 class SettingsEvaluator(Evaluator):
@@ -70,7 +70,8 @@ class ResultsPickle(BaseMetric):
         Raises:
             UserError: where it cannot be written.
         """
-        write_atomically(self.path, lambda file: pickle.dump(results, file))
+        with written_whole(self.path) as file:
+            pickle.dump(results, file)
         return {}
 
 

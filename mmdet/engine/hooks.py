@@ -12,9 +12,9 @@ from mmengine.fileio import LocalBackend
 
 from mmdet.errors import CheckpointError
 from mmdet.registry import HOOKS
+from mmdet.utils.files import written_whole
 
 from .checkpoint import LAST_CHECKPOINT
-from .files import write_atomically
 from .progress import ProgressDisplay
 
 
@@ -74,8 +74,8 @@ class CheckpointHook(hooks.CheckpointHook):
             by_epoch=self.by_epoch,
         )
         if is_main_process():
-            record = Path(runner.work_dir) / LAST_CHECKPOINT
-            write_atomically(record, lambda file: file.write(self.last_ckpt.encode()), CheckpointError)
+            with written_whole(Path(runner.work_dir) / LAST_CHECKPOINT, CheckpointError) as file:
+                file.write(self.last_ckpt.encode())
             for old in outdated:
                 (Path(self.out_dir) / self.filename_tmpl.format(old)).unlink(missing_ok=True)
 

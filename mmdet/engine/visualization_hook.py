@@ -14,9 +14,8 @@ from mmengine.runner import Runner
 from mmdet.errors import ConfigError
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
+from mmdet.utils.files import written_whole
 from mmdet.visualization import draw_detections
-
-from .files import write_atomically
 
 
 @HOOKS.register_module()
@@ -101,4 +100,5 @@ def _folder_of_all(dataset: Any) -> str:
 def _write_picture(picture: np.ndarray, path: Path) -> None:
     """Write an (H, W, 3) RGB picture in the format its name says."""
     encoded = cv2.imencode(path.suffix, picture[..., ::-1])[1]
-    write_atomically(path, lambda file: file.write(encoded.tobytes()))
+    with written_whole(path) as file:
+        file.write(encoded.tobytes())

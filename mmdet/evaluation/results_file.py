@@ -1,14 +1,14 @@
 """Result files: in the format the official COCO and LVIS evaluators read, there whole or not at all."""
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, TextIO
+from typing import Any
 
 from mmdet.errors import UserError
+from mmdet.utils.files import written_whole
 
 
 class ResultsPart:
@@ -61,16 +61,16 @@ def join_parts(parts: Iterable[str], path: str) -> None:
     joined = set()
     separator = '\n'
     with written_whole(path) as file:
-        file.write('[')
+        file.write(b'[')
         for part in parts:
             with open(part, encoding='utf-8') as lines:
                 for line in lines:
                     image_id, results = line.rstrip('\n').split('\t')
                     if results and image_id not in joined:
-                        file.write(separator + results)
+                        file.write((separator + results).encode())
                         separator = ',\n'
                     joined.add(image_id)
-        file.write('\n]\n')
+        file.write(b'\n]\n')
 
 
 def write_per_class(per_class: Iterable[dict[str, Any]], path: str | Path) -> None:
@@ -81,26 +81,7 @@ def write_per_class(per_class: Iterable[dict[str, Any]], path: str | Path) -> No
     """
     rows = [{key: None if _is_nan(value) else value for key, value in row.items()} for row in per_class]
     with written_whole(path) as file:
-        file.write('[\n' + ',\n'.join(json.dumps(row) for row in rows) + '\n]\n')
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[TextIO]:
-    """A text file for writing that appears at `path` only once it is complete.
-
-    Raises:
-        UserError: the folder or the disk does not take it; what was at `path` before is unharmed.
-    """
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with _one_line_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, 'w', encoding='utf-8') as file:
-                yield file
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        file.write(('[\n' + ',\n'.join(json.dumps(row) for row in rows) + '\n]\n').encode())
 
 
 @contextmanager

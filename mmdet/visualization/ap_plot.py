@@ -1,5 +1,6 @@
 """AP of every class against its number of training instances: what the long tail loses, and what calibration gains."""
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mmdet.evaluation import average_precision_by_bin
+from mmdet.utils.files import written_whole
 
 BASE, DUAL = '#5f6b7a', '#e8590c'
 GAIN, LOSS = '#2f9e44', '#e03131'
@@ -53,6 +55,7 @@ def plot_ap_against_instances(
 
     Raises:
         ValueError: the two are not of the same classes.
+        UserError: the file cannot be written.
     """
     classes = _paired(per_class_base, per_class_dual, f'{iou_type}_AP')
     with matplotlib.rc_context(STYLE):
@@ -69,7 +72,10 @@ def plot_ap_against_instances(
         lower.set_xlim(*_x_limits(classes, bins))
         lower.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:,.0f}'))
         lower.xaxis.set_minor_formatter(NullFormatter())
-        figure.savefig(path)
+        picture = BytesIO()
+        figure.savefig(picture, format=Path(path).suffix[1:])
+    with written_whole(path) as file:
+        file.write(picture.getvalue())
 
 
 def _paired(base: Sequence[Mapping[str, Any]], dual: Sequence[Mapping[str, Any]], key: str) -> _Classes:

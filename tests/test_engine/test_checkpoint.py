@@ -110,7 +110,7 @@ def test_full_disk_leaves_things_as_they_were(tmp_path, existing):
 
 
 def test_disk_that_fills_up_within_a_tensor(tmp_path, monkeypatch):
-    from mmdet.engine import files
+    from mmdet.utils import files
 
     def write(self, data, write=files._WatchedFile.write):
         return write(self, data) if len(data) < 1000 else self._fail()
