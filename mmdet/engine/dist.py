@@ -25,7 +25,8 @@ def start_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) ->
     """Join the group of processes that a launcher has started, once; nothing for `'none'`.
 
     The backend is gloo where there is no CUDA, whatever the config says. There the machine's cores are divided among
-    its processes, unless OMP_NUM_THREADS says how many threads each may use.
+    its processes, unless OMP_NUM_THREADS says how many threads each may use; that goes for MKL too, unless
+    MKL_NUM_THREADS says otherwise.
 
     Args:
         launcher: one of `LAUNCHERS`.
@@ -48,6 +49,9 @@ def start_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) ->
     else:
         _divide_cores(local_size)
         torch.distributed.init_process_group('gloo', timeout=timeout)
+    # Where it is not set, mmengine would hold MKL to one thread, with a warning.
+    if 'OMP_NUM_THREADS' in os.environ:
+        os.environ.setdefault('MKL_NUM_THREADS', os.environ['OMP_NUM_THREADS'])
 
 
 def end_processes() -> None:

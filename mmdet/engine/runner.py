@@ -22,6 +22,9 @@ from . import checkpoint as files
 from .hooks import ProgressBarHook
 from .terminal import quieten
 
+# A gradient's strides may be others than its weight's where a size is 1: nothing is lost by it.
+warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
+
 
 class Runner(runner.Runner):
     """Trains, validates and tests what a config describes.

@@ -1,7 +1,10 @@
 """What launchers leave in the environment, and what they may have left out."""
+import os
+
 import pytest
 
 from mmdet.engine import start_processes
+from mmdet.engine.dist import end_processes
 from mmdet.errors import ConfigError
 
 
@@ -45,3 +48,16 @@ def test_number_that_is_none(slurm):
     slurm.setenv('MASTER_ADDR', '127.0.0.1')
     with pytest.raises(ConfigError, match='--launcher slurm: LOCAL_RANK=first is not a number'):
         start_processes('slurm')
+
+
+@pytest.mark.parametrize(('mkl', 'expected'), [(None, '3'), ('2', '2')])
+def test_mkl_has_the_threads_of_openmp_unless_told_otherwise(monkeypatch, free_port, mkl, expected):
+    process = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, LOCAL_WORLD_SIZE=1, MASTER_ADDR='127.0.0.1')
+    # mmdet writes MKL_NUM_THREADS; monkeypatch puts back what was there before.
+    for name, value in (process | dict(MASTER_PORT=free_port, OMP_NUM_THREADS=3, MKL_NUM_THREADS=mkl)).items():
+        monkeypatch.setenv(name, str(value))
+    if mkl is None:
+        monkeypatch.delenv('MKL_NUM_THREADS')
+    start_processes('pytorch')
+    end_processes()
+    assert os.environ['MKL_NUM_THREADS'] == expected
