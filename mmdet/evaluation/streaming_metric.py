@@ -72,7 +72,7 @@ class StreamingMetric(BaseMetric):
     def __init__(
         self,
         ann_file: str,
-        metric: str | Sequence[str] = IOU_TYPES,
+        metric: str | Sequence[str] = 'bbox',
         scores: str | None = None,
         bins: Sequence[int] = (1, 10, 100, 1000),
         class_frequency: ClassFrequency | None = None,

@@ -15,7 +15,7 @@ def main(rank: int, world_size: int, ann_file: str, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=world_size)
     samples = pickle.loads((folder / 'samples.pkl').read_bytes())
-    metric = LVISMetric(ann_file, outfile_prefix=str(folder / 'results/run'))
+    metric = LVISMetric(ann_file, metric=['bbox', 'segm'], outfile_prefix=str(folder / 'results/run'))
     # The last process also gets the first image again, as a sampler that evens the shares gives it.
     share = samples[rank::world_size] + (samples[:1] if rank == world_size - 1 else [])
     for first in range(0, len(share), 8):

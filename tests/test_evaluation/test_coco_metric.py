@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmdet.evaluation import CocoMetric
+from mmdet.evaluation.streaming_metric import IOU_TYPES
 from mmdet.registry import METRICS
 from mmdet.structures import ClassFrequency
 
@@ -20,7 +21,7 @@ def evaluated(metric, samples, batch_size):
 
 def assert_official(figures, path, samples, last_pixel=0):
     category_ids = sorted(category['id'] for category in json.loads(path.read_text())['categories'])
-    for iou_type in ('bbox', 'segm'):
+    for iou_type in IOU_TYPES:
         results = official_results(samples, category_ids, iou_type, last_pixel)
         for name, figure in official_coco(path, results, iou_type).items():
             assert figures[f'coco/{iou_type}_{name}'] == pytest.approx(figure, abs=1e-9), (iou_type, name)
@@ -28,7 +29,7 @@ def assert_official(figures, path, samples, last_pixel=0):
 
 def test_figures_on_real_photographs_crowds_included(coco128):
     samples = disturbed_detections(json.loads(coco128.read_text()), most=60)[3:]
-    metric = CocoMetric(coco128)
+    metric = CocoMetric(coco128, metric=IOU_TYPES)
     figures = evaluated(metric, samples, batch_size=1)
     assert [name.removeprefix('coco/bbox_') for name in figures][:12] == COCO_FIGURES
     assert_official(figures, coco128, samples)
@@ -37,7 +38,17 @@ def test_figures_on_real_photographs_crowds_included(coco128):
 
 def test_crowds_and_every_kind_of_mask(drawn_lvis):
     samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=400)
-    assert_official(evaluated(CocoMetric(drawn_lvis), samples, 3), drawn_lvis, samples)
+    assert_official(evaluated(CocoMetric(drawn_lvis, metric=IOU_TYPES), samples, 3), drawn_lvis, samples)
+
+
+@pytest.mark.parametrize('kind', ['CocoMetric', 'LVISMetric'])
+def test_boxes_alone_are_evaluated_unless_masks_are_asked_for(drawn_lvis, kind):
+    samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=60)
+    both = evaluated(METRICS.build(dict(type=kind, ann_file=str(drawn_lvis), metric=IOU_TYPES)), samples, 4)
+    for sample in samples:
+        del sample['pred_instances']['masks']
+    figures = evaluated(METRICS.build(dict(type=kind, ann_file=str(drawn_lvis))), samples, 4)
+    assert figures == {name: figure for name, figure in both.items() if '/bbox_' in name}
 
 
 def test_bins_and_classes_of_coco_lt(drawn_lvis):
@@ -57,19 +68,18 @@ def test_bins_and_classes_of_coco_lt(drawn_lvis):
 
 def test_legacy_boxes_are_inclusive(drawn_lvis, tmp_path):
     samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=60)
-    metric = METRICS.build(
-        dict(type='LegacyCocoMetric', ann_file=str(drawn_lvis), outfile_prefix=str(tmp_path / 'results'))
-    )
+    arguments = dict(ann_file=str(drawn_lvis), metric=IOU_TYPES)
+    metric = METRICS.build(dict(arguments, type='LegacyCocoMetric', outfile_prefix=str(tmp_path / 'results')))
     figures = evaluated(metric, samples, 3)
     assert_official(figures, drawn_lvis, samples, last_pixel=1)
-    assert figures['coco/bbox_AP'] != evaluated(CocoMetric(drawn_lvis), samples, 3)['coco/bbox_AP']
+    assert figures['coco/bbox_AP'] != evaluated(CocoMetric(**arguments), samples, 3)['coco/bbox_AP']
     written = json.loads((tmp_path / 'results.bbox.json').read_text())
     assert written == official_results(samples, sorted(metric.categories), 'bbox', last_pixel=1)
 
 
 def test_legacy_lvis_differs_from_lvis_by_the_last_pixel_alone(drawn_lvis):
     samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=60)
-    arguments = dict(ann_file=str(drawn_lvis))
+    arguments = dict(ann_file=str(drawn_lvis), metric=IOU_TYPES)
     legacy, today = (METRICS.build(dict(arguments, type=kind)) for kind in ('LegacyLVISMetric', 'LVISMetric'))
     figures = evaluated(legacy, samples, 3)
     grown = [copy.deepcopy(sample) for sample in samples]

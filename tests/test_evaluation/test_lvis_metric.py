@@ -56,6 +56,10 @@ def real(lvis_val_100):
     return lvis_val_100, samples, official
 
 
+def box_and_mask_metric(ann_file, **arguments):
+    return LVISMetric(ann_file, metric=IOU_TYPES, **arguments)
+
+
 def assert_agrees(figures, official):
     for iou_type in IOU_TYPES:
         for name, figure in official[iou_type][0].items():
@@ -65,7 +69,7 @@ def assert_agrees(figures, official):
 class TestOnRealAnnotations:
     def test_figures_are_the_official_ones_in_any_batch_size_and_order(self, real):
         path, samples, official = real
-        metric = LVISMetric(path)
+        metric = box_and_mask_metric(path)
         for batch_size in (1, 7, len(samples)):
             order = np.random.default_rng(batch_size).permutation(len(samples))
             assert_agrees(evaluated(metric, [samples[i] for i in order], batch_size), official)
@@ -74,7 +78,7 @@ class TestOnRealAnnotations:
         path, samples, official = real
         categories = sorted(json.loads(path.read_text())['categories'], key=lambda category: category['id'])
         counts = np.random.default_rng(0).integers(0, 3000, len(categories))
-        metric = LVISMetric(
+        metric = box_and_mask_metric(
             path, class_frequency=ClassFrequency([category['name'] for category in categories], counts, counts // 2)
         )
         figures = evaluated(metric, samples)
@@ -110,17 +114,17 @@ class TestOnRealAnnotations:
 class TestProtocol:
     def test_ignored_crowd_and_empty_annotations_count_as_officially(self, drawn_lvis):
         samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=600, seed=1)
-        figures = evaluated(LVISMetric(drawn_lvis), samples)
+        figures = evaluated(box_and_mask_metric(drawn_lvis), samples)
         assert_official(figures, drawn_lvis, lambda t: official_results(samples, category_ids(drawn_lvis), t))
 
     def test_an_image_never_tested_counts_and_one_tested_twice_counts_once(self, drawn_lvis):
         samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=30)[2:]
-        figures = evaluated(LVISMetric(drawn_lvis), samples + samples[:3], batch_size=len(samples) + 1)
+        figures = evaluated(box_and_mask_metric(drawn_lvis), samples + samples[:3], batch_size=len(samples) + 1)
         assert_official(figures, drawn_lvis, lambda t: official_results(samples, category_ids(drawn_lvis), t))
 
     def test_the_next_pass_starts_from_nothing(self, drawn_lvis):
         samples = disturbed_detections(json.loads(drawn_lvis.read_text()), most=30)
-        metric = LVISMetric(drawn_lvis)
+        metric = box_and_mask_metric(drawn_lvis)
         first = evaluated(metric, samples)
         evaluated(metric, samples[:1])
         assert evaluated(metric, samples) == first
@@ -128,7 +132,7 @@ class TestProtocol:
     def test_without_detections(self, drawn_lvis):
         nothing = {'bboxes': torch.empty(0, 4), 'scores': torch.empty(0), 'labels': torch.empty(0).long(), 'masks': []}
         ids = [image['id'] for image in json.loads(drawn_lvis.read_text())['images']]
-        figures = evaluated(LVISMetric(drawn_lvis), [{'img_id': i, 'pred_instances': nothing} for i in ids])
+        figures = evaluated(box_and_mask_metric(drawn_lvis), [{'img_id': i, 'pred_instances': nothing} for i in ids])
         assert figures['lvis/bbox_AP'] == figures['lvis/segm_AR@300'] == 0
 
     def test_a_category_not_annotated_on_the_image_is_ignored(self, tmp_path):
@@ -182,7 +186,7 @@ class TestProtocol:
             fields['labels'] = torch.tensor([chosen.index(ids[i]) for i in kept])
             fields['masks'] = [instances['masks'][i] for i in kept]
             relabelled.append({'img_id': sample['img_id'], 'pred_instances': fields})
-        metric = LVISMetric(drawn_lvis)
+        metric = box_and_mask_metric(drawn_lvis)
         metric.dataset_meta = {'category_ids': tuple(chosen)}
         figures = evaluated(metric, relabelled)
         assert [row['category_id'] for row in metric.per_class] == chosen
@@ -207,32 +211,32 @@ class TestInterface:
             data_sample.pred_instances = InstanceData(**sample['pred_instances']).to(device)
             metric.process({}, [data_sample.to_dict()])
         figures = metric.evaluate(len(samples))
-        expected = evaluated(LVISMetric(drawn_lvis), samples)
+        expected = evaluated(box_and_mask_metric(drawn_lvis), samples)
         assert figures == {name.replace('lvis/', 'val/'): figure for name, figure in expected.items()}
 
     def test_scores_choose_the_predictions(self, drawn_lvis, samples):
-        expected = evaluated(LVISMetric(drawn_lvis), samples)
+        expected = evaluated(box_and_mask_metric(drawn_lvis), samples)
         none = {key: value[:0] for key, value in samples[0]['pred_instances'].items()}
         both = [{**s, 'pred_instances_dual': s['pred_instances'], 'pred_instances': none} for s in samples]
-        assert evaluated(LVISMetric(drawn_lvis, scores='dual'), both) == expected
+        assert evaluated(box_and_mask_metric(drawn_lvis, scores='dual'), both) == expected
         with pytest.raises(ConfigError, match='read pred_instances_base, but the detector gives pred_instances, pred_'):
-            LVISMetric(drawn_lvis, scores='base').process(None, both)
+            box_and_mask_metric(drawn_lvis, scores='base').process(None, both)
 
     def test_format_only_writes_what_the_official_evaluator_reads(self, drawn_lvis, samples, tmp_path):
-        metric = LVISMetric(drawn_lvis, format_only=True, outfile_prefix=str(tmp_path / 'out/of/run'))
+        metric = box_and_mask_metric(drawn_lvis, format_only=True, outfile_prefix=str(tmp_path / 'out/of/run'))
         assert evaluated(metric, samples) == {}
-        figures = evaluated(LVISMetric(drawn_lvis), samples)
+        figures = evaluated(box_and_mask_metric(drawn_lvis), samples)
         assert_official(figures, drawn_lvis, lambda t: str(tmp_path / f'out/of/run.{t}.json'))
         assert sorted(file.name for file in (tmp_path / 'out/of').iterdir()) == ['run.bbox.json', 'run.segm.json']
 
     def test_nothing_is_left_of_a_result_file_that_cannot_be_written(self, drawn_lvis, samples, tmp_path):
         (tmp_path / 'run.segm.json').mkdir()
         with pytest.raises(UserError, match=r'run\.segm\.json: could not be written'):
-            evaluated(LVISMetric(drawn_lvis, format_only=True, outfile_prefix=str(tmp_path / 'run')), samples)
+            evaluated(box_and_mask_metric(drawn_lvis, format_only=True, outfile_prefix=str(tmp_path / 'run')), samples)
         assert [file.name for file in tmp_path.iterdir() if file.name.endswith(('.tmp', '.part'))] == []
 
     def test_class_frequencies_of_other_classes_are_refused(self, drawn_lvis):
-        metric = LVISMetric(drawn_lvis)
+        metric = box_and_mask_metric(drawn_lvis)
         metric.class_frequency = ClassFrequency(['a', 'b'], [1, 2], [1, 1])
         with pytest.raises(ConfigError, match='of 2 classes, the data set has 6'):
             metric.evaluate(0)
@@ -241,14 +245,14 @@ class TestInterface:
         with pytest.raises(ConfigError, match="'proposal' is not known"):
             LVISMetric(drawn_lvis, metric='proposal')
         with pytest.raises(ConfigError, match='outfile_prefix'):
-            LVISMetric(drawn_lvis, format_only=True)
+            box_and_mask_metric(drawn_lvis, format_only=True)
         with pytest.raises(AnnotationError, match='no image 5000'):
-            LVISMetric(drawn_lvis).process(None, [{**samples[0], 'img_id': 5000}])
+            box_and_mask_metric(drawn_lvis).process(None, [{**samples[0], 'img_id': 5000}])
         with pytest.raises(AnnotationError, match='no category 3,'):
-            LVISMetric(drawn_lvis).dataset_meta = {'category_ids': (2, 3)}
+            box_and_mask_metric(drawn_lvis).dataset_meta = {'category_ids': (2, 3)}
         del samples[0]['pred_instances']['masks']
         with pytest.raises(ConfigError, match='gives no masks'):
-            LVISMetric(drawn_lvis).process(None, samples)
+            box_and_mask_metric(drawn_lvis).process(None, samples)
         LVISMetric(drawn_lvis, metric='bbox').process(None, samples)
 
     @pytest.mark.parametrize('section, key', [('categories', 'frequency'), ('images', 'neg_category_ids')])
@@ -257,4 +261,4 @@ class TestInterface:
         del content[section][3][key]
         drawn_lvis.write_text(json.dumps(content))
         with pytest.raises(AnnotationError, match=f"'{key}'.*coco2lvis"):
-            LVISMetric(drawn_lvis)
+            box_and_mask_metric(drawn_lvis)

@@ -337,7 +337,7 @@ def test_a_test_run_reads_what_the_converter_writes(files, photograph, tmp_path)
     config.test_dataloader.dataset.update(
         type='CocoDataset', data_root=str(tmp_path), ann_file='val.json', data_prefix=dict(img='')
     )
-    config.test_evaluator = dict(type='LegacyCocoMetric', ann_file=str(tmp_path / 'val.json'))
+    config.test_evaluator = dict(type='LegacyCocoMetric', ann_file=str(tmp_path / 'val.json'), metric=['bbox', 'segm'])
     config.work_dir = str(tmp_path / 'work')
 
     scores = ['base', 'calibrated', 'dual']
