@@ -358,7 +358,7 @@ def _without_detection(model: dict) -> dict:
 
 def _annotations(dataset: Any) -> Iterator[np.ndarray]:
     """The arrays that say which images there are and what is on them."""
-    yield from dataset.images_of_class()
+    yield from dataset.images_to_learn_class()
     for inner in getattr(dataset, 'datasets', ()):
         yield from _annotations(inner)
     if hasattr(dataset, 'index'):

@@ -18,7 +18,7 @@ from mmdet.utils.files import renamed_when_whole
 from .annotation_index import AnnotationIndex, Strings
 from .annotation_reader import index_annotations
 
-_FORMAT = 1
+_FORMAT = 2
 _MAGIC = b'mmdet annotation index\n'
 _ALIGNMENT = 64
 _WORTH_KEEPING = 16 << 20

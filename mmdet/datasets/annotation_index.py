@@ -3,12 +3,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-IGNORED = 1
-"""Flag of a crowd or `ignore` annotation: never a positive."""
+CROWD = 1
+"""Flag of a crowd (`iscrowd`): never a positive."""
 NO_OBJECT = 2
 """Flag of an annotation whose box is not usable: counted in the class frequencies, otherwise left out."""
 NO_MASK = 4
 """Flag of an annotation without a usable segmentation."""
+LEFT_OUT = 8
+"""Flag of an annotation marked `ignore`: never a positive, and not counted where crowds are."""
+IGNORED = CROWD | LEFT_OUT
+"""Either of the flags that make an annotation an ignored one."""
 HUNDREDTHS = 100
 """Points stored as integers are in this many parts of a pixel."""
 
@@ -55,7 +59,7 @@ class AnnotationIndex:
         first_instance: (N + 1,) int64; image i has the instances `first_instance[i]` to `first_instance[i + 1]`.
         category: (M,) int32, position among the categories.
         boxes: (M, 4) float32 xyxy in pixels.
-        flags: (M,) uint8, of IGNORED, NO_OBJECT and NO_MASK.
+        flags: (M,) uint8, of CROWD, NO_OBJECT, NO_MASK and LEFT_OUT.
         parts: (M, 2) int64, the first of an instance's polygons and the one behind its last.
         first_point: (P + 1,) int64; polygon p has the points `first_point[p]` to `first_point[p + 1]`.
         points: (Q, 2) x, y: int32 in hundredths of a pixel where every coordinate is a whole number of them (as in

@@ -8,7 +8,7 @@ import numpy as np
 from mmdet.errors import AnnotationError
 
 from .annotation_file import read_json_items
-from .annotation_index import HUNDREDTHS, IGNORED, NO_MASK, NO_OBJECT, AnnotationIndex, Strings, starts
+from .annotation_index import CROWD, HUNDREDTHS, LEFT_OUT, NO_MASK, NO_OBJECT, AnnotationIndex, Strings, starts
 from .complaints import Complaints
 from .run_lengths import compressed_counts
 
@@ -142,13 +142,13 @@ class _InstanceReader:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.complaints.add('without usable category_id, image_id and bbox', str(record)[:80])
             return
-        ignored = bool(record.get('iscrowd') or record.get('ignore'))
+        marks = CROWD * bool(record.get('iscrowd')) | LEFT_OUT * bool(record.get('ignore'))
         self.annotation_ids.append(annotation_id)
         has_mask = self._add_mask(record.get('segmentation'))
         self.category_ids.append(category_id)
         self.image_ids.append(image_id)
         self.boxes.extend((x, y, x + width, y + height))
-        self.flags.append(IGNORED * ignored | NO_OBJECT * empty | NO_MASK * (not has_mask))
+        self.flags.append(marks | NO_OBJECT * empty | NO_MASK * (not has_mask))
 
     def _add_mask(self, segmentation) -> bool:
         """Keep what is usable of the newest instance's segmentation; whether anything is."""

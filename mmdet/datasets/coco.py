@@ -14,7 +14,7 @@ from mmdet.structures import ClassFrequency
 from mmdet.utils.seeding import keyed_generator
 
 from .annotation_cache import load_annotation_index
-from .annotation_index import IGNORED, NO_MASK, NO_OBJECT
+from .annotation_index import IGNORED, LEFT_OUT, NO_MASK, NO_OBJECT
 from .pipeline import Pipeline
 from .samplers.draw import Draw
 
@@ -69,9 +69,12 @@ class CocoDataset(Dataset):
         self._choose_classes(dict(metainfo or {}))
         self._choose_images(dict(filter_cfg or {}), indices)
         self.pipeline = Pipeline(pipeline)
-        self._check_masks()
+        with_masks = any(getattr(transform, 'with_mask', False) for transform in self.pipeline.transforms)
+        if with_masks:
+            self._check_masks()
+        self.is_positive = self.is_object & (self.index.flags & (IGNORED | with_masks * NO_MASK) == 0)
         if not test_mode:
-            self._warn_of_classes_without_image()
+            self._warn_of_classes_not_learnt()
 
     def full_init(self) -> None:
         """Nothing is left to do; mmengine's runner calls this."""
@@ -112,9 +115,9 @@ class CocoDataset(Dataset):
         return info
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Labels of the objects in an image, ignored ones included."""
+        """Labels of the objects in an image: as in mmdetection crowds are among them, `ignore` annotations are not."""
         here = self.index.instances_of(int(self.images[index]))
-        return self.labels[here][self.is_object[here]].tolist()
+        return self.labels[here][self.is_counted[here]].tolist()
 
     def class_frequency(self) -> ClassFrequency:
         """Instances and images of each class as the file lists them: crowds and images filtered out included."""
@@ -129,16 +132,23 @@ class CocoDataset(Dataset):
         )
 
     def images_of_class(self) -> list[np.ndarray]:
-        """For each label the ascending indices of images with an object of the class, crowds included."""
+        """For each label the ascending indices of images that have it in `get_cat_ids`."""
+        return self._images_with(self.is_counted)
+
+    def images_to_learn_class(self) -> list[np.ndarray]:
+        """For each label the ascending indices of images with an instance to learn it from: no crowd, none ignored."""
+        return self._images_with(self.is_positive)
+
+    # ------------------------------------------------------------------ set-up
+
+    def _images_with(self, of_interest: np.ndarray) -> list[np.ndarray]:
         position = np.full(self.index.num_images, -1)
         position[self.images] = np.arange(len(self.images))
-        usable = self.is_object & (position[self.image_of_instance] >= 0)
-        labels, places = self.labels[usable].astype(np.int64), position[self.image_of_instance[usable]]
+        here = of_interest & (position[self.image_of_instance] >= 0)
+        labels, places = self.labels[here].astype(np.int64), position[self.image_of_instance[here]]
         pairs = _sorted_without_repeats(labels * len(self.images) + places)
         bounds = np.searchsorted(pairs, np.arange(len(self.metainfo['classes']) + 1) * len(self.images))
         return [pairs[first:last] % len(self.images) for first, last in zip(bounds, bounds[1:], strict=False)]
-
-    # ------------------------------------------------------------------ set-up
 
     def _choose_classes(self, metainfo: dict) -> None:
         """Number the wanted categories 0..C-1 by ascending id; `self.labels` has -1 for instances of others."""
@@ -160,6 +170,7 @@ class CocoDataset(Dataset):
             category_ids=tuple(self.index.category_ids[chosen].tolist()),
         )
         self.is_object = (self.labels >= 0) & (self.index.flags & NO_OBJECT == 0)
+        self.is_counted = self.is_object & (self.index.flags & LEFT_OUT == 0)
         self.image_of_instance = self.index.image_of_instance()
 
     def _choose_images(self, filter_cfg: dict, indices: int | Sequence[int] | None) -> None:
@@ -181,20 +192,19 @@ class CocoDataset(Dataset):
             )
 
     def _check_masks(self) -> None:
-        wanted = any(getattr(transform, 'with_mask', False) for transform in self.pipeline.transforms)
-        if wanted and self.is_object.any() and (self.index.flags[self.is_object] & NO_MASK).all():
+        if self.is_object.any() and (self.index.flags[self.is_object] & NO_MASK).all():
             raise AnnotationError(
                 f'{self.ann_file}: has boxes but no masks; take a box detector and LoadAnnotations(with_mask=False)'
             )
 
-    def _warn_of_classes_without_image(self) -> None:
+    def _warn_of_classes_not_learnt(self) -> None:
         names = self.metainfo['classes']
-        count = np.bincount(self.labels[self.labels >= 0], minlength=len(names))
+        count = np.bincount(self.labels[self.is_positive], minlength=len(names))
         empty = [names[label] for label in np.flatnonzero(count == 0)]
         if empty:
             some = ', '.join(empty[:3]) + (', ...' if len(empty) > 3 else '')
             print_log(
-                f'{self.ann_file}: {len(empty)} of {len(names)} classes have no training image ({some}); '
+                f'{self.ann_file}: {len(empty)} of {len(names)} classes have no usable training instance ({some}); '
                 'they will not be learnt, nor drawn in class-balanced sampling',
                 logger='current',
                 level=logging.WARNING,

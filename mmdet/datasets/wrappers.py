@@ -42,16 +42,16 @@ class _Wrapper(Dataset):
         return self._dataset(index).get_data_info(int(self.inner[index]))
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Labels of the objects in an image, ignored ones included."""
+        """Labels of the objects in an image; see `CocoDataset`."""
         return self._dataset(index).get_cat_ids(int(self.inner[index]))
 
     def images_of_class(self) -> list[np.ndarray]:
-        """For each label the ascending indices of images with an object of the class; each image counts once."""
-        per_dataset = [self._first_places(number) for number in range(len(self.datasets))]
-        return [
-            np.concatenate([_found(places[images]) for images, places in zip(of_class, per_dataset, strict=True)])
-            for of_class in zip(*(dataset.images_of_class() for dataset in self.datasets), strict=True)
-        ]
+        """For each label the ascending indices of images that have it in `get_cat_ids`; each image counts once."""
+        return self._places([dataset.images_of_class() for dataset in self.datasets])
+
+    def images_to_learn_class(self) -> list[np.ndarray]:
+        """For each label the ascending indices of images with an instance to learn it from; each image counts once."""
+        return self._places([dataset.images_to_learn_class() for dataset in self.datasets])
 
     def class_frequency(self) -> ClassFrequency:
         """Instances and images of each class as the annotation files list them, each image counted once."""
@@ -59,6 +59,14 @@ class _Wrapper(Dataset):
 
     def _dataset(self, index: int) -> Dataset:
         return self.datasets[self.source[index]]
+
+    def _places(self, inner_images: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """For each label the indices here of the images of each data set, each image once."""
+        per_dataset = [self._first_places(number) for number in range(len(self.datasets))]
+        return [
+            np.concatenate([_found(places[images]) for images, places in zip(of_class, per_dataset, strict=True)])
+            for of_class in zip(*inner_images, strict=True)
+        ]
 
     def _first_places(self, number: int) -> np.ndarray:
         """For each image of data set `number` the first index it has here, or -1."""

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from mmdet.datasets import annotation_cache
 from mmdet.datasets.annotation_cache import load_annotation_index
-from mmdet.datasets.annotation_index import IGNORED, NO_MASK, NO_OBJECT, Strings
+from mmdet.datasets.annotation_index import CROWD, NO_MASK, NO_OBJECT, Strings
 from mmdet.datasets.annotation_reader import index_annotations
 from mmdet.errors import AnnotationError
 
@@ -27,7 +27,7 @@ def test_everything_in_the_file_is_in_the_index(tiny):
     assert index.first_instance.tolist() == [0, 2, 4, 4] and index.image_of_instance().tolist() == [0, 0, 1, 1]
     assert index.category.tolist() == [0, 2, 2, 0]
     assert index.boxes[0].tolist() == [5, 6, 25.5, 16.25] and index.boxes.dtype == np.float32
-    assert index.flags.tolist() == [0, 0, 0, IGNORED]
+    assert index.flags.tolist() == [0, 0, 0, CROWD]
     (polygon,) = index.masks_of(0)[0]
     assert polygon.dtype == np.float64 and polygon.tolist() == [[5, 6], [25.5, 6], [25.5, 16.25], [5, 16.25]]
     assert index.masks_of(2) == [] and index.warning == ''

@@ -26,14 +26,14 @@ class CountedImages:
     """As much of a data set as the sampler asks."""
 
     def __init__(self, images_of_class, counts):
-        self.images_of_class = lambda: images_of_class
+        self.images_to_learn_class = lambda: images_of_class
         self.frequency = ClassFrequency(tuple(map(str, range(len(counts)))), np.array(counts), np.array(counts))
 
     def class_frequency(self):
         return self.frequency
 
     def __len__(self):
-        return len(np.unique(np.concatenate(self.images_of_class())))
+        return len(np.unique(np.concatenate(self.images_to_learn_class())))
 
 
 @pytest.fixture

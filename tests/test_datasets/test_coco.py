@@ -113,11 +113,36 @@ def test_counts_are_as_the_file_lists_them(tiny):
     assert [images.tolist() for images in dataset.images_of_class()] == [[0, 1], [], [0, 1]]
 
 
+def test_images_to_learn_a_class_have_an_instance_that_becomes_a_positive(tiny, warnings_logged):
+    """Of a crowd, an ignored instance, and where masks are loaded of one without a mask, nothing is learnt."""
+    tiny.annotations.append(dict(id=5, image_id=9, category_id=5, ignore=1, **rectangle(1, 1, 9, 9)))
+    tiny.annotations[1]['segmentation'] = []
+    dataset = build(tiny)
+    assert [images.tolist() for images in dataset.images_of_class()] == [[0, 1], [], [0, 1]]
+    assert [images.tolist() for images in dataset.images_to_learn_class()] == [[0], [], [0]]
+    assert '1 of 3 classes have no usable training instance (car)' in warnings_logged[-1]
+    for label, images in enumerate(dataset.images_to_learn_class()):
+        positives = [label in dataset[index]['data_samples'].gt_instances.labels for index in range(len(dataset))]
+        assert images.tolist() == np.flatnonzero(positives).tolist()
+    boxes_only = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDetInputs')]
+    assert [images.tolist() for images in build(tiny, pipeline=boxes_only).images_to_learn_class()] == [[0], [], [0, 1]]
+
+
+@pytest.mark.parametrize(('mark', 'counted'), [('iscrowd', [2, 0]), ('ignore', [2])])
+def test_class_balanced_sampling_counts_crowds_but_no_ignored_annotations(tiny, mark, counted):
+    """As mmdetection 3 does."""
+    del tiny.annotations[3]['iscrowd']
+    tiny.annotations[3][mark] = 1
+    dataset = build(tiny)
+    assert dataset.get_cat_ids(1) == counted
+    assert dataset.images_of_class()[0].tolist() == [0] + [1] * (0 in counted)
+
+
 def test_a_class_without_a_training_image_is_a_warning(tiny, warnings_logged):
     build(tiny, test_mode=True)
     assert not warnings_logged
     build(tiny)
-    assert len(warnings_logged) == 1 and '1 of 3 classes have no training image (car)' in warnings_logged[0]
+    assert len(warnings_logged) == 1 and '1 of 3 classes have no usable training instance (car)' in warnings_logged[0]
 
 
 def test_a_bad_record_among_many_is_a_warning(tiny, warnings_logged):

@@ -50,6 +50,7 @@ def test_joining(tiny, tmp_path):
     dataset = DATASETS.build(dict(type='ConcatDataset', datasets=[config(tiny), config(other)]))
     assert isinstance(dataset, ConcatDataset) and image_ids(dataset) == [11, 4, 9] * 2
     assert [i.tolist() for i in dataset.images_of_class()] == [[0, 1, 3, 4], [5], [0, 1, 3, 4]]
+    assert [i.tolist() for i in dataset.images_to_learn_class()] == [[0, 3], [5], [0, 1, 3, 4]]
     assert dataset.class_frequency().instance_count.tolist() == [4, 1, 4]
     assert dataset[4]['data_samples'].img_path.startswith(str(other.root))
     other.content['categories'][0]['name'] = 'mug'

@@ -21,7 +21,7 @@ class BiLevelStream:
     Draw d is for class number d // images_per_class of the class stream. Any draw can be had without those before it.
 
     Args:
-        images_of_class: for each of C classes the indices of the images that contain it.
+        images_of_class: for each of C classes the indices of the images with an instance to learn it from.
         instance_count: (C,) training instances of each class.
         images_per_class: images drawn for a drawn class.
         tau: classes are drawn with probability proportional to `min(instance_count, cap) ** tau`; 0 is uniform.
@@ -95,7 +95,7 @@ class BiLevelSampler(Sampler):
     takes draws r, r + W, ..., so that W ranks see in a step what one would.
 
     Args:
-        dataset: with `images_of_class()` and `class_frequency()`.
+        dataset: with `images_to_learn_class()` and `class_frequency()`.
         classes_per_step: n, classes drawn for a step of all ranks together.
         images_per_class, tau, cap: see `BiLevelStream`.
         seed: the same on every rank; None lets rank 0 choose one.
@@ -116,7 +116,7 @@ class BiLevelSampler(Sampler):
         self.rank, self.world_size = get_dist_info()
         self.images_per_step = images_of_rank(classes_per_step, images_per_class)
         self.stream = BiLevelStream(
-            dataset.images_of_class(),
+            dataset.images_to_learn_class(),
             dataset.class_frequency().instance_count,
             images_per_class,
             tau,
