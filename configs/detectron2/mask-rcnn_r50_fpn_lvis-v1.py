@@ -1,26 +1,13 @@
 # For checkpoints of tools/model_converters/detectron2_detector.py: Mask R-CNN R50-FPN.
-_base_ = [
-    '../_base_/models/mask-rcnn_r50_fpn_detectron2.py', '../_base_/datasets/lvis_v1_instance.py',
-    '../_base_/schedules/schedule_1x.py', '../_base_/default_runtime.py'
-]
+_base_ = 'mask-rcnn_r50_fpn_lvis-v0.5.py'
 
-model = dict(
-    roi_head=dict(bbox_head=dict(num_classes=1203), mask_head=dict(num_classes=1203)),
-    test_cfg=dict(rcnn=dict(score_thr=0.0001, max_per_img=300)))
+model = dict(roi_head=dict(bbox_head=dict(num_classes=1203), mask_head=dict(num_classes=1203)))
 
-train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True, backend='pillow'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True, backend='pillow'),
-    dict(type='PackDetInputs')
-]
-
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(
+    dataset=dict(type='LVISV1Dataset', ann_file='lvis_v1_train.json.zip', data_prefix=dict(img='images/')))
+val_dataloader = dict(
+    dataset=dict(type='LVISV1Dataset', ann_file='lvis_v1_val.json.zip', data_prefix=dict(img='images/')))
 test_dataloader = val_dataloader
+
+val_evaluator = dict(ann_file='data/LVIS/lvis_v1_val.json.zip')
+test_evaluator = val_evaluator

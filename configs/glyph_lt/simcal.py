@@ -1,6 +1,1 @@
-_base_ = ['mask-rcnn_r18-ag_fpn_glyph-lt.py', '../_base_/calibration/simcal.py']
-
-calibration = dict(
-    max_steps=800,
-    param_scheduler=[dict(type='MultiStepLR', by_epoch=False, milestones=[480, 680], gamma=0.1)],
-    num_workers=1)
+_base_ = ['mask-rcnn_r18-ag_fpn_glyph-lt.py', '../_base_/calibration/simcal_800steps.py']

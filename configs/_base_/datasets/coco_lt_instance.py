@@ -1,49 +1,22 @@
-# COCO-LT trains on a long-tail subset of train2017 and is evaluated on COCO's val2017.
+# COCO-LT trains on a long-tail subset of train2017 and is evaluated on COCO's val2017; loaded as LVIS is.
+_base_ = 'lvis_v0.5_instance.py'
+
 data_root = 'data/coco/'
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='PackDetInputs')
-]
-
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='CocoLTDataset',
         data_root=data_root,
         ann_file='annotations/coco_lt_train.json',
-        data_prefix=dict(img='train2017/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline))
+        data_prefix=dict(img='train2017/')))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CocoLTDataset',
         data_root=data_root,
         ann_file='annotations/instances_val2017.json',
-        data_prefix=dict(img='val2017/'),
-        test_mode=True,
-        pipeline=test_pipeline))
+        data_prefix=dict(img='val2017/')))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/instances_val2017.json',
-    metric=['bbox', 'segm'],
-    bins=(1, 20, 400, 8000))
+    type='CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', bins=(1, 20, 400, 8000))
 test_evaluator = val_evaluator

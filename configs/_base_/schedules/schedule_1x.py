@@ -1,15 +1,8 @@
-# 12 epochs; the learning rate is for 16 images a step (8 GPUs x 2).
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=12)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+# The SimCal paper's 12 epochs; the learning rate is for 16 images a step (8 GPUs x 2).
+_base_ = 'schedule_mmdet_1x.py'
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001),
-    clip_grad=dict(max_norm=35, norm_type=2))
+optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 3, by_epoch=False, begin=0, end=500),
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1)
 ]
-
-auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,21 +1,16 @@
 # The released Hybrid Task Cascade, with a calibrated head for every stage: docs/released_models.md.
 _base_ = [
-    '../../_base_/models/htc_r50_fpn.py', '../../_base_/datasets/lvis_v0.5_instance.py',
-    '../../_base_/schedules/schedule_1x.py', '../../_base_/default_runtime.py'
+    '../../_base_/models/htc_x101-64x4d-dconv-c3-c5_fpn_lvis-v0.5.py',
+    '../../_base_/datasets/lvis_v0.5_instance.py',
+    '../../_base_/schedules/schedule_1x.py',
+    '../../_base_/default_runtime.py',
 ]
 
 legacy_roi_extractor = dict(
     type='LegacySingleRoIExtractor', roi_layer=dict(type='LegacyRoIAlign', sampling_ratio=2))
 
 model = dict(
-    backbone=dict(
-        type='ResNeXt',
-        depth=101,
-        groups=64,
-        base_width=4,
-        dcn=dict(type='DCN', deform_groups=1),
-        stage_with_dcn=(False, True, True, True),
-        init_cfg=dict(checkpoint='open-mmlab://resnext101_64x4d')),
+    backbone=dict(init_cfg=dict(checkpoint='open-mmlab://resnext101_64x4d')),
     rpn_head=dict(
         anchor_generator=dict(type='LegacyAnchorGenerator', center_offset=0.5),
         bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder')),
@@ -37,22 +32,11 @@ model = dict(
             for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
         ],
         mask_roi_extractor=legacy_roi_extractor,
-        mask_head=[
-            dict(
-                type='HTCMaskHead',
-                with_conv_res=with_conv_res,
-                num_convs=4,
-                in_channels=256,
-                conv_out_channels=256,
-                num_classes=1230,
-                loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))
-            for with_conv_res in (False, True, True)
-        ],
         semantic_roi_extractor=legacy_roi_extractor),
     train_cfg=dict(rpn_proposal=dict(nms=dict(offset=1), min_bbox_size=-1)),
     test_cfg=dict(
         rpn=dict(nms=dict(offset=1), min_bbox_size=-1),
-        rcnn=dict(score_thr=0.0, nms=dict(offset=1), shift_classes=False, max_per_img=300)))
+        rcnn=dict(nms=dict(offset=1), shift_classes=False)))
 
 test_pipeline = [
     dict(type='LoadImageFromFile'),

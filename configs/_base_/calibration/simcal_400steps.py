@@ -1,0 +1,7 @@
+# SimCal in 400 steps: for a small data set and a CPU.
+_base_ = 'simcal.py'
+
+calibration = dict(
+    max_steps=400,
+    param_scheduler=[dict(type='MultiStepLR', by_epoch=False, milestones=[240, 340], gamma=0.1)],
+    num_workers=1)
