@@ -203,25 +203,27 @@ def torchvision(args: argparse.Namespace) -> dict:
 
 
 def ours(args: argparse.Namespace) -> dict:
-    import mmdet.models  # noqa: F401
+    from mmdet.models import optimize_for_training
     from mmdet.structures.masks import InstanceMasks
 
     polygons = [[polygon.numpy()] for polygon in made(args)['polygons']]
-    return steps_of_config('mask-rcnn_r50_fpn.py', InstanceMasks(polygons, HEIGHT, WIDTH), {}, args)
+    masks = InstanceMasks(polygons, HEIGHT, WIDTH)
+    return steps_of_config('mask-rcnn_r50_fpn.py', masks, {}, args, prepare=optimize_for_training)
 
 
 def ours_as_torchvision(args: argparse.Namespace) -> dict:
-    import mmdet.models  # noqa: F401
+    from mmdet.models import optimize_for_training
     from mmdet.structures.masks import InstanceMasks
 
     polygons = [[polygon.numpy()] for polygon in made(args)['polygons']]
+    masks = InstanceMasks(polygons, HEIGHT, WIDTH)
     smooth = dict(_delete_=True, type='SmoothL1Loss', beta=1 / 9)
     options = {
         'rpn_head.loss_bbox': smooth,
         'roi_head.bbox_head.loss_bbox': smooth,
         'train_cfg.rpn.assigner.min_pos_iou': 0.0,
     }
-    return steps_of_config('mask-rcnn_r50_fpn_torchvision.py', InstanceMasks(polygons, HEIGHT, WIDTH), options, args)
+    return steps_of_config('mask-rcnn_r50_fpn_torchvision.py', masks, options, args, prepare=optimize_for_training)
 
 
 def mmdetection(args: argparse.Namespace) -> dict:
@@ -234,7 +236,7 @@ def mmdetection(args: argparse.Namespace) -> dict:
     return steps_of_config('mask-rcnn_r50_fpn.py', PolygonMasks(polygons, HEIGHT, WIDTH), {}, args)
 
 
-def steps_of_config(config: str, masks, options: dict, args: argparse.Namespace) -> dict:
+def steps_of_config(config: str, masks, options: dict, args: argparse.Namespace, prepare=lambda model: model) -> dict:
     import torch
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
@@ -255,6 +257,7 @@ def steps_of_config(config: str, masks, options: dict, args: argparse.Namespace)
     if unknown:
         raise SystemExit(f'weights do not fit: {unknown[:5]}')
     del weights
+    model = prepare(model)
 
     given = made(args)
     propose = model.rpn_head.loss_and_predict

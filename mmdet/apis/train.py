@@ -6,6 +6,7 @@ from mmengine import Config
 
 from mmdet.engine import Runner, config_errors, mixed_precision, require_keys, start_processes
 from mmdet.errors import ConfigError, UserError
+from mmdet.models import optimize_for_training
 
 from .classes import CheckClassesHook
 
@@ -29,6 +30,7 @@ def train(cfg: Config) -> Runner:
         if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
             cfg.optim_wrapper = mixed_precision(cfg.optim_wrapper)
         runner = Runner.from_cfg(cfg)
+        optimize_for_training(runner.model)
         runner.register_hook(CheckClassesHook())
         runner.train()
     return runner

@@ -12,6 +12,7 @@ from . import (
     test_time_augs,
 )
 from .inference import optimize_for_inference
+from .training import optimize_for_training
 
 __all__ = [
     'backbones',
@@ -22,6 +23,7 @@ __all__ = [
     'losses',
     'necks',
     'optimize_for_inference',
+    'optimize_for_training',
     'roi_heads',
     'task_modules',
     'test_time_augs',
