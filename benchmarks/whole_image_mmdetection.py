@@ -3,10 +3,9 @@
     PYTHON benchmarks/whole_image_mmdetection.py FOLDER ROUNDS
 
 FOLDER holds `model.py` (the model config), `weights.pth` and `image.pth` (the network's input). Printed is a JSON
-object: `seconds` of every round, `mb` that they add to the peak memory (`ru_maxrss`), and the detections.
+object: `seconds` of every round, `mb` that they add to the peak memory, and the detections.
 """
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -44,7 +43,9 @@ def main(folder: Path, num_rounds: int) -> None:
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory of this process; `ru_maxrss` would begin with that of the process that started it."""
+    peak = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+    return int(peak.split()[1]) / 1024
 
 
 if __name__ == '__main__':

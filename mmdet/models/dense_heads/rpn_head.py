@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from mmdet.errors import ConfigError
+from mmdet.models.layers.sparse_gradient_conv import conv_with_sparse_gradient
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import include_last_pixel
@@ -112,7 +113,7 @@ class RPNHead(BaseModule):
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Levels (B, C, H, W) -> for each, logits (B, A, H, W) and deltas (B, A * 4, H, W), A anchors in a cell."""
-        shared = [F.relu(self.rpn_conv(x), inplace=torch.is_inference_mode_enabled()) for x in feats]
+        shared = [F.relu(self._convolve(x), inplace=torch.is_inference_mode_enabled()) for x in feats]
         return [self.rpn_cls(x) for x in shared], [self.rpn_reg(x) for x in shared]
 
     def loss(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> dict[str, list[Tensor]]:
@@ -137,6 +138,12 @@ class RPNHead(BaseModule):
         losses = self._loss(levels, data_samples)
         with torch.no_grad():
             return losses, self._propose(levels, data_samples, proposal_cfg or self.test_cfg)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, feat_channels, H, W), through the shared convolutions."""
+        if isinstance(self.rpn_conv, nn.Conv2d):
+            return conv_with_sparse_gradient(x, self.rpn_conv)
+        return self.rpn_conv(x)
 
     def _predict_levels(self, feats: Sequence[Tensor]) -> list[LevelPredictions]:
         logits, deltas = self(feats)
