@@ -1,9 +1,8 @@
 """The detections of one image as evaluators and result files want them."""
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from hotcoco import mask as rle
 
 
 class Detections(NamedTuple):
@@ -30,10 +29,11 @@ class Detections(NamedTuple):
         Args:
             category_ids: (C,) label -> category id.
         """
-        boxes = instances['bboxes'].double().cpu().numpy()
+        boxes = instances['bboxes'].double().cpu().numpy().copy()
+        boxes[:, 2:] -= boxes[:, :2]
         return cls(
             image_id,
-            boxes=np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]),
+            boxes=boxes,
             scores=instances['scores'].double().cpu().numpy(),
             category_ids=category_ids[instances['labels'].cpu().numpy()],
             masks=instances.get('masks'),
@@ -44,20 +44,9 @@ class Detections(NamedTuple):
         masks = None if self.masks is None else [self.masks[i] for i in index.tolist()]
         return Detections(self.image_id, self.boxes[index], self.scores[index], self.category_ids[index], masks)
 
-    def rows(self, iou_type: str) -> np.ndarray:
-        """(N, 7) float64: image id, x, y, width, height, score, category id, as hotcoco takes boxes or masks.
-
-        hotcoco has a mask's area from the box in its row, and looks at that box for nothing else: it is one of the
-        mask's area at the origin.
-        """
-        rows = np.empty((len(self.scores), 7))
-        rows[:, 0] = self.image_id
-        rows[:, 1:5] = self.boxes if iou_type == 'bbox' else (0, 0, 0, 1)
-        rows[:, 5] = self.scores
-        rows[:, 6] = self.category_ids
-        if iou_type == 'segm':
-            rows[:, 3] = rle.area(self.masks)
-        return rows
+    def of_categories(self, category_ids: Container[int]) -> 'Detections':
+        """Those of some categories, in the same order."""
+        return self.select(np.flatnonzero([each in category_ids for each in self.category_ids.tolist()]))
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
         """Dicts in the official result format, of boxes (`'bbox'`) or masks (`'segm'`).

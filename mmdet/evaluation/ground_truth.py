@@ -68,12 +68,14 @@ class GroundTruth:
         path: the file, for messages.
         categories: category id -> record, by ascending id.
         images: image id -> record.
+        annotated_categories: ids of the categories that have annotations.
     """
 
     def __init__(self, path: str | Path, with_masks: bool):
         self.path = str(path)
         self.categories: dict[int, dict[str, Any]] = {}
         self.images: dict[int, dict[str, Any]] = {}
+        self.annotated_categories: set[int] = set()
         self._complaints = Complaints()
         num_annotations = 0
         pending: dict[int, list[bytes]] = defaultdict(list)
@@ -165,6 +167,7 @@ class GroundTruth:
                 annotations = [each for each in annotations if self._encode_mask(each)]
             if annotations:
                 self._packed[image_id] = pickle.dumps(annotations)
+                self.annotated_categories.update(annotation['category_id'] for annotation in annotations)
         for image_id, annotations in pending.items():
             for annotation in map(pickle.loads, annotations):
                 self._complaints.add('of an unknown image', f'annotation {annotation["id"]}: image_id {image_id}')

@@ -67,8 +67,8 @@ class LVISMetric(StreamingMetric):
 
     def countable_detections(self, detections: Detections, targets: list[dict[str, Any]]) -> Detections:
         """Of the 300 best those of categories the image is annotated for."""
-        best = np.argsort(-detections.scores, kind='stable')[:DETECTIONS_PER_IMAGE]
+        if len(detections.scores) > DETECTIONS_PER_IMAGE:
+            detections = detections.select(np.argsort(-detections.scores, kind='stable')[:DETECTIONS_PER_IMAGE])
         annotated = {target['category_id'] for target in targets}
         annotated.update(self.ground_truth.images[detections.image_id]['neg_category_ids'])
-        is_annotated = [category_id in annotated for category_id in detections.category_ids[best].tolist()]
-        return detections.select(best[is_annotated])
+        return detections.of_categories(annotated & self.evaluated_categories)

@@ -1,6 +1,5 @@
 """What the COCO and the LVIS metric share: detections are matched as they come, and then forgotten."""
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from mmdet.structures import ClassFrequency
 
 from .detections import Detections
 from .ground_truth import read_ground_truth
+from .matcher import Matcher
 from .results_file import ResultsPart, join_parts
 from .training_instance_bins import average_precision_by_bin
 
@@ -25,7 +25,7 @@ class _Shard(NamedTuple):
     """What one process contributes to the figures."""
 
     seen: set[int]
-    evaluators: dict[str, StreamingEval]
+    matchers: dict[str, Matcher]
     parts: dict[str, str | None]
 
 
@@ -120,6 +120,9 @@ class StreamingMetric(BaseMetric):
                     f'metric an annotation file with the same categories'
                 )
         self.categories = {category_id: known[category_id] for category_id in category_ids}
+        self._category_ids = np.array(category_ids)
+        # A category without ground truth has no AP and takes no part in any mean, whatever is detected.
+        self.evaluated_categories = self.categories.keys() & self.ground_truth.annotated_categories
         self._start_pass()
 
     # What a protocol says of itself.
@@ -132,12 +135,12 @@ class StreamingMetric(BaseMetric):
         return annotation
 
     def countable_detections(self, detections: Detections, targets: list[dict[str, Any]]) -> Detections:
-        """Those of one image's detections that the official evaluator looks at, given the image's targets."""
-        return detections
+        """Those of one image's detections that can make a difference to the figures, given the image's targets."""
+        return detections.of_categories(self.evaluated_categories)
 
     def detections_of(self, image_id: int, instances: Mapping[str, Any]) -> Detections:
         """One image's detections, as the detector gives them, in the categories of the protocol."""
-        return Detections.from_instances(image_id, instances, np.array(list(self.categories)))
+        return Detections.from_instances(image_id, instances, self._category_ids)
 
     # Batch by batch.
 
@@ -186,7 +189,7 @@ class StreamingMetric(BaseMetric):
             )
         self._match_all()
         parts = {iou_type: part.flushed() for iou_type, part in self._parts.items()}
-        shards = gather_object(_Shard(self._seen, self._evaluators, parts))
+        shards = gather_object(_Shard(self._seen, self._matchers, parts))
         outcome = [self._conclude(shards) if is_main_process() else None]
         broadcast_object_list(outcome)
         for part in self._parts.values():
@@ -201,14 +204,19 @@ class StreamingMetric(BaseMetric):
 
     def _start_pass(self) -> None:
         categories = [
-            {'id': category_id, 'name': str(category_id), 'frequency': category.get('frequency')}
-            for category_id, category in self.categories.items()
+            {'id': category_id, 'name': str(category_id), 'frequency': self.categories[category_id].get('frequency')}
+            for category_id in sorted(self.evaluated_categories)
         ]
         evaluated = [] if self.format_only else self.iou_types
         written = [] if self.outfile_prefix is None else self.iou_types
         self._seen: set[int] = set()
         self._unmatched: list[Detections] = []
-        self._evaluators = {t: StreamingEval(categories, iou_type=t, lvis_style=self.lvis_style) for t in evaluated}
+        self._matchers = {
+            iou_type: Matcher(
+                StreamingEval(categories, iou_type=iou_type, lvis_style=self.lvis_style), iou_type, self.counts_empty
+            )
+            for iou_type in evaluated
+        }
         self._parts = {t: ResultsPart(self._results_path(t)) for t in written}
 
     def _results_path(self, iou_type: str) -> str:
@@ -230,25 +238,22 @@ class StreamingMetric(BaseMetric):
         return self.detections_of(image_id, instances)
 
     def _match_all(self) -> None:
-        """Matches the detections at hand."""
+        """Has the detections at hand matched."""
         self._match([detections.image_id for detections in self._unmatched], self._unmatched)
         self._unmatched = []
 
-    def _match(self, image_ids: Iterable[int], batch: Sequence[Detections]) -> None:
-        """Matches a batch of detections with the ground truth of its images, which need not all have detections."""
+    def _match(self, image_ids: Sequence[int], batch: Sequence[Detections]) -> None:
+        """Has a batch of detections matched with the ground truth of its images, which need not all have detections."""
         images = [self.ground_truth.images[image_id] for image_id in image_ids]
-        targets_of = {image['id']: self._targets(image['id']) for image in images}
+        targets_of = {image_id: self._targets(image_id) for image_id in image_ids}
         targets = [target for targets in targets_of.values() for target in targets]
         countable = [self.countable_detections(detections, targets_of[detections.image_id]) for detections in batch]
-        for iou_type, evaluator in self._evaluators.items():
-            rows = np.concatenate([np.empty((0, 7)), *(detections.rows(iou_type) for detections in countable)])
-            counts = self.counts_empty | (rows[:, 3] * rows[:, 4] > 0)
-            masks = [mask for detections in countable for mask in detections.masks] if iou_type == 'segm' else None
-            evaluator.update(images, targets, rows[counts], segmentation=masks and list(compress(masks, counts)))
+        for matcher in self._matchers.values():
+            matcher.match(images, targets, countable)
 
     def _targets(self, image_id: int) -> list[dict[str, Any]]:
         targets = map(self.evaluated_target, self.ground_truth.annotations(image_id))
-        return [target for target in targets if target is not None and target['category_id'] in self.categories]
+        return [t for t in targets if t is not None and t['category_id'] in self.evaluated_categories]
 
     def _conclude(self, shards: Sequence[_Shard]) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """The figures and the per-class table of all processes together; writes the result files."""
@@ -258,16 +263,17 @@ class StreamingMetric(BaseMetric):
         if self.format_only:
             return {}, []
         if len(shards) > 1:
-            self._evaluators = {t: StreamingEval.merge(shard.evaluators[t] for shard in shards) for t in self.iou_types}
-        for image_id in self.ground_truth.images.keys() - set().union(*(shard.seen for shard in shards)):
-            self._match([image_id], [])
+            self._matchers = {t: Matcher.merged([shard.matchers[t] for shard in shards]) for t in self.iou_types}
+        unseen = list(self.ground_truth.images.keys() - set().union(*(shard.seen for shard in shards)))
+        for first in range(0, len(unseen), IMAGES_AT_A_TIME):
+            self._match(unseen[first : first + IMAGES_AT_A_TIME], [])
         return self._figures()
 
     def _figures(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
         figures: dict[str, float] = {}
         class_ap: dict[str, list[float]] = {}
-        for iou_type, evaluator in self._evaluators.items():
-            official = _official_figures(evaluator)
+        for iou_type, matcher in self._matchers.items():
+            official = matcher.figures()
             class_ap[iou_type] = [official.get(f'AP/{category_id}', float('nan')) for category_id in self.categories]
             own = {name: official[theirs] for name, theirs in self.figures.items()}
             if self.class_frequency is not None:
@@ -288,11 +294,3 @@ class StreamingMetric(BaseMetric):
             | {f'{iou_type}_AP': ap[label] for iou_type, ap in class_ap.items()}
             for label, (category_id, category) in enumerate(self.categories.items())
         ]
-
-
-def _official_figures(evaluator: StreamingEval) -> dict[str, float]:
-    """hotcoco's figures by its own names, and `AP/<category id>` of every category that has ground truth."""
-    evaluation = evaluator.finalize()
-    evaluation.accumulate()
-    evaluation.summary_lines()  # computes the figures without printing them, as `summarize` does
-    return evaluation.get_results(per_class=True)
