@@ -35,7 +35,7 @@ def outputs(folder: ReferenceFolder, device: torch.device | str = 'cpu') -> Outp
     inputs, samples = batch['inputs'], batch['data_samples']
     feats = detector.extract_feat(inputs)
     (proposals,) = detector.rpn_head.predict(feats, samples)
-    (sample,) = detector.predict(inputs, samples)
+    (sample,) = detector.detect(feats, [proposals], samples)
     found = sample.pred_instances.to('cpu')
     return Outputs(
         bboxes=found.bboxes,

@@ -1,9 +1,6 @@
 """Calibration from a checkpoint to a checkpoint."""
 import importlib
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +14,6 @@ from mmdet.registry import DATASETS
 from . import tiny
 
 module = importlib.import_module('mmdet.apis.calibrate')  # of the same name as the function
-TOOL = Path(__file__).resolve().parents[2] / 'tools/calibrate.py'
 
 
 def config_for(glyphs, work_dir, **changes):
@@ -149,22 +145,6 @@ def test_defaults_hooks_and_mixed_precision(glyphs, checkpoints, tmp_path, monke
     assert any(type(hook).__name__ == 'EmptyCacheHook' for hook in runners[0].hooks)
     assert runners[0].visualizer.instance_name == 'calibration'
     assert isinstance(runners[0].optim_wrapper, CpuAmpOptimWrapper) or torch.cuda.is_available()
-
-
-def test_two_processes_calibrate_as_one_does(glyphs, checkpoints, tmp_path, free_port):
-    changes = dict(calibration__sampler__classes_per_step=4, calibration__max_steps=3)
-    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, **changes).items()]
-    arguments = [
-        str(TOOL), str(tiny.CONFIGS / 'quickstart/calibrate.py'), str(checkpoints / 'base.pth'), '--seed', '3',
-        '--work-dir', str(tmp_path / 'two'), '--launcher', 'pytorch', '--cfg-options', *options,
-    ]  # fmt: skip
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    alone = apis.calibrate(config_for(glyphs, tmp_path / 'one', **changes), checkpoints / 'base.pth')
-    ours, theirs = split_state(alone)[1], split_state(tmp_path / 'two/calibrated.pth')[1]
-    for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name], atol=1e-5, rtol=1e-4)
 
 
 def test_a_config_without_a_calibration_is_refused(glyphs, checkpoints, tmp_path):

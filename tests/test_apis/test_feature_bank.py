@@ -2,8 +2,6 @@
 import errno
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,6 @@ from mmdet.errors import ConfigError, UserError
 
 from . import tiny
 from .test_cascade import config_for as cascade_config
-
-TOOL = Path(__file__).resolve().parents[2] / 'tools/calibrate.py'
 
 
 def config_for(glyphs, work_dir, bank=None, **changes):
@@ -282,20 +278,3 @@ def test_a_damaged_segment_is_named(glyphs, checkpoints, tmp_path):
 def test_mistakes_in_the_settings(glyphs, checkpoints, tmp_path, settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         apis.calibrate(config_for(glyphs, tmp_path, settings), checkpoints / 'base.pth')
-
-
-def test_two_processes_calibrate_as_one_does(glyphs, checkpoints, tmp_path, free_port):
-    bank = dict(visits_per_view=2)
-    changes = dict(calibration__max_steps=3, calibration__sampler__classes_per_step=4)
-    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, **changes).items()]
-    arguments = [
-        str(TOOL), str(tiny.CONFIGS / 'quickstart/calibrate.py'), str(checkpoints / 'base.pth'), '--seed', '3',
-        '--work-dir', str(tmp_path / 'two'), '--launcher', 'pytorch', '--cfg-options', *options,
-        'calibration.feature_bank.visits_per_view=2',
-    ]  # fmt: skip
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / 'two/feature_bank').glob('*.segment'))) == 2
-    alone = apis.calibrate(config_for(glyphs, tmp_path / 'one', bank), checkpoints / 'base.pth')
-    assert_equal_weights(tmp_path / 'two/calibrated.pth', alone, tolerance=1e-5)

@@ -5,10 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 from mmdet.engine import read_checkpoint
 from mmdet.engine.dist import end_processes
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+CALIBRATIONS = {
+    'plain': [],
+    'bank': ['calibration.feature_bank.visits_per_view=2'],
+}
 
 
 def run_tool(name: str, *arguments: str) -> None:
@@ -16,33 +23,81 @@ def run_tool(name: str, *arguments: str) -> None:
     runpy.run_path(str(TOOLS / name))['main']()
 
 
-def test_training_and_testing(glyphs, tmp_path, free_port, monkeypatch):
-    from . import tiny
+class Commands:
+    """The tools' arguments, but for the launcher, in a folder of its own for each number of processes."""
 
-    options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, train_cfg__max_iters=1).items()]
-    config = str(tiny.CONFIGS / 'quickstart/base.py')
-    common = ['--seed', '5', '--launcher', 'pytorch', '--cfg-options', *options]
-    train = ['train.py', config, '--work-dir', str(tmp_path), *common]
-    kept = ['--out', str(tmp_path / 'kept.pkl')]
-    test = ['test.py', config, str(tmp_path / 'iter_1.pth'), '--work-dir', str(tmp_path / 'two'), *kept, *common[2:]]
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}']
-    folder = tmp_path / 'cwd'
+    def __init__(self, glyphs, checkpoints, folder):
+        from . import tiny
+
+        changes = dict(train_cfg__max_iters=1, calibration__sampler__classes_per_step=4, calibration__max_steps=3)
+        self.options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, **changes).items()]
+        self.configs = tiny.CONFIGS / 'quickstart'
+        self.untrained = str(checkpoints / 'base.pth')
+        self.trained = str(folder / 'two/iter_1.pth')
+        self.folder = folder
+
+    def train(self, processes):
+        return ['train.py', str(self.configs / 'base.py'), '--seed', '5', *self._common(processes)]
+
+    def test(self, processes):
+        kept = ['--out', str(self.folder / processes / 'kept.pkl')]
+        return ['test.py', str(self.configs / 'base.py'), self.trained, *kept, *self._common(processes)]
+
+    def calibrate(self, processes, kind):
+        common = self._common(f'{processes}/{kind}')
+        config = str(self.configs / 'calibrate.py')
+        return ['calibrate.py', config, self.untrained, '--seed', '3', *common, *CALIBRATIONS[kind]]
+
+    def _common(self, folder):
+        return ['--work-dir', str(self.folder / folder), '--cfg-options', *self.options]
+
+
+@pytest.fixture(scope='module')
+def commands(glyphs, checkpoints, tmp_path_factory):
+    return Commands(glyphs, checkpoints, tmp_path_factory.mktemp('two_processes'))
+
+
+@pytest.fixture(scope='module')
+def two_processes(commands):
+    """What torchrun prints of two processes that train, test and calibrate, one after another."""
+    tools = [commands.train('two'), commands.test('two'), *(commands.calibrate('two', kind) for kind in CALIBRATIONS)]
+    for tool in tools:
+        tool[2:2] = ['--launcher', 'pytorch']
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    folder = commands.folder / 'cwd'
     folder.mkdir()
-    command += [__file__, json.dumps([train, test])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    done = subprocess.run(
+        [*command, __file__, json.dumps(tools)], capture_output=True, text=True, timeout=120, cwd=folder
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == f'trained: {tmp_path / "iter_1.pth"}'
-    assert done.stdout.splitlines()[-1] == f'results: {tmp_path / "two/test"}'
-    assert 'Warning' not in done.stderr
-    assert (tmp_path / 'kept.pkl').is_file() and not (tmp_path / 'kept.pkl.parts').exists()
     assert not any(folder.iterdir())
-    assert read_checkpoint(tmp_path / 'iter_1.pth')['meta']['seed'] == 5
+    return done
+
+
+def test_training_and_testing(commands, two_processes, monkeypatch):
+    folder = commands.folder
+    printed = two_processes.stdout.splitlines()
+    assert printed[0] == f'trained: {commands.trained}' and f'results: {folder / "two/test"}' in printed
+    assert 'Warning' not in two_processes.stderr
+    assert (folder / 'two/kept.pkl').is_file() and not (folder / 'two/kept.pkl.parts').exists()
+    assert read_checkpoint(commands.trained)['meta']['seed'] == 5
 
     monkeypatch.setattr(sys, 'argv', sys.argv)
-    run_tool(
-        'test.py', config, str(tmp_path / 'iter_1.pth'), '--work-dir', str(tmp_path / 'one'), '--cfg-options', *options
-    )
-    assert (tmp_path / 'one/test/base.json').read_text() == (tmp_path / 'two/test/base.json').read_text()
+    run_tool(*commands.test('one'))
+    assert (folder / 'one/test/base.json').read_text() == (folder / 'two/test/base.json').read_text()
+
+
+@pytest.mark.parametrize('kind', CALIBRATIONS)
+def test_they_calibrate_as_one_does(commands, two_processes, monkeypatch, kind):
+    monkeypatch.setattr(sys, 'argv', sys.argv)
+    run_tool(*commands.calibrate('one', kind))
+    paths = (commands.folder / processes / kind / 'calibrated.pth' for processes in ('one', 'two'))
+    one, two = (read_checkpoint(path)['state_dict'] for path in paths)
+    assert one.keys() == two.keys() and any(name.startswith('roi_head.calibrator.') for name in one)
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=1e-5, rtol=0, msg=name)
+    segments = (commands.folder / 'two' / kind).glob('feature_bank/*.segment')
+    assert len(list(segments)) == (2 if kind == 'bank' else 0)
 
 
 if __name__ == '__main__':
