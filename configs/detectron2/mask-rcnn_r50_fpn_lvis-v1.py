@@ -9,5 +9,5 @@ val_dataloader = dict(
     dataset=dict(type='LVISV1Dataset', ann_file='lvis_v1_val.json.zip', data_prefix=dict(img='images/')))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(ann_file='data/LVIS/lvis_v1_val.json.zip')
+val_evaluator = dict(ann_file=_base_.data_root + 'lvis_v1_val.json.zip')
 test_evaluator = val_evaluator
