@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 from mmengine.hooks import Hook
@@ -14,8 +13,7 @@ from mmengine.runner import Runner
 from mmdet.errors import ConfigError
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
-from mmdet.utils.files import written_whole
-from mmdet.visualization import draw_detections
+from mmdet.visualization import draw_detections, write_picture
 
 
 @HOOKS.register_module()
@@ -84,7 +82,7 @@ class DetVisualizationHook(Hook):
                 if self.show:
                     runner.visualizer.show(picture, win_name=str(name), wait_time=self.wait_time)
                 if self.test_out_dir is not None:
-                    _write_picture(picture, Path(self.test_out_dir) / name)
+                    write_picture(picture, Path(self.test_out_dir) / name)
 
     def _picture(self, sample: DetDataSample, predictions: str, classes: Sequence[str]) -> np.ndarray:
         image = mmcv.imread(sample.img_path, channel_order='rgb')
@@ -95,10 +93,3 @@ def _folder_of_all(dataset: Any) -> str:
     """The innermost folder that holds all images of a data set."""
     paths = (dataset.get_data_info(index)['img_path'] for index in range(len(dataset)))
     return os.path.commonpath({os.path.dirname(os.path.abspath(path)) for path in paths})
-
-
-def _write_picture(picture: np.ndarray, path: Path) -> None:
-    """Write an (H, W, 3) RGB picture in the format its name says."""
-    encoded = cv2.imencode(path.suffix, picture[..., ::-1])[1]
-    with written_whole(path) as file:
-        file.write(encoded.tobytes())

@@ -5,6 +5,7 @@ from .comparison_table import ComparisonTable, comparison_table
 from .contact_sheet import contact_sheet
 from .det_local_visualizer import DetLocalVisualizer
 from .draw import draw_detections
+from .picture_file import write_picture
 
 __all__ = [
     'ComparisonTable',
@@ -14,4 +15,5 @@ __all__ = [
     'contact_sheet',
     'draw_detections',
     'plot_ap_against_instances',
+    'write_picture',
 ]

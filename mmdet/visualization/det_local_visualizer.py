@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.visualization import Visualizer
-from PIL import Image
 
 from mmdet.registry import VISUALIZERS
 
 from .draw import draw_detections
+from .picture_file import write_picture
 
 
 @VISUALIZERS.register_module()
@@ -53,6 +53,6 @@ class DetLocalVisualizer(Visualizer):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            Image.fromarray(drawn).save(out_file)
+            write_picture(drawn, out_file)
         else:
             self.add_image(name, drawn, step)
