@@ -1,7 +1,7 @@
 # The released Hybrid Task Cascade, with a calibrated head for every stage: docs/released_models.md.
 _base_ = [
     '../../_base_/models/htc_x101-64x4d-dconv-c3-c5_fpn_lvis-v0.5.py',
-    '../../_base_/datasets/lvis_v0.5_instance.py',
+    '../../_base_/datasets/lvis_v0.5_instance_mmdet-v1.py',
     '../../_base_/schedules/schedule_1x.py',
     '../../_base_/default_runtime.py',
 ]
@@ -37,13 +37,3 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms=dict(offset=1), min_bbox_size=-1),
         rcnn=dict(nms=dict(offset=1), shift_classes=False)))
-
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LegacyResize', scale=(1333, 800)),
-    dict(type='PackDetInputs')
-]
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_evaluator = dict(type='LegacyLVISMetric')
-test_evaluator = val_evaluator
