@@ -217,16 +217,20 @@ def _is_id(value: Any) -> bool:
 
 def _are_finite(values: Sequence[Any]) -> bool:
     """Whether all are numbers, and finite ones."""
-    try:
-        # The sum is finite only if every term is, and is had much faster than a look at each.
-        return NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) <= sys.float_info.max
-    except OverflowError:
-        return False
+    return NUMBERS.issuperset(map(type, values)) and _is_sum_finite(values)
 
 
 def _is_polygon(polygon: Any) -> bool:
     """Whether it is a list x, y, x, y, ... of at least 3 points, all finite."""
-    return isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and _are_finite(polygon)
+    return isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and _is_sum_finite(polygon)
+
+
+def _is_sum_finite(values: Sequence[Any]) -> bool:
+    # The sum is finite only if every term is, and is had much faster than a look at each.
+    try:
+        return abs(sum(values)) <= sys.float_info.max
+    except (TypeError, OverflowError):
+        return False
 
 
 def _short(value: Any) -> str:
