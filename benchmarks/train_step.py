@@ -1,6 +1,6 @@
 """One training step of Mask R-CNN R50-FPN with 1,230 classes: ours against torchvision's and mmdetection's.
 
-    python benchmarks/train_step.py [--peer PYTHON]
+    python benchmarks/train_step.py [--peer PYTHON] [--steps N] [--rounds N]
 
 One 800 x 1067 image with 20 polygons, class-wise boxes and masks, 512 RoIs of which 128 positive; forward, losses,
 backward and a step of SGD, stem and first stage frozen. Every contender runs in a fresh process, `--peer` (the Python
@@ -10,7 +10,8 @@ place of what it proposed), so that their losses can be compared. Ours runs twic
 torchvision's, whose RoIAlign takes other points. torchvision's mask targets are bitmaps resampled on the RoI, with
 values between 0 and 1, and its mask loss another for that.
 
-Printed are medians over the steps after the first, of the clock and of the CPU time of all threads, and `ru_maxrss`.
+The two of a pair run in turns, a process for each of `--rounds`. Printed are medians, over rounds and over their steps
+after the first, of the clock and of the CPU time of all threads, and `ru_maxrss`.
 """
 import argparse
 import json
@@ -32,7 +33,8 @@ LOSSES = ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask')
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--peer', help='Python of an environment with mmdetection 3')
-    parser.add_argument('--steps', type=int, default=3, help='timed steps of each contender')
+    parser.add_argument('--steps', type=int, default=3, help='timed steps in a process')
+    parser.add_argument('--rounds', type=int, default=2, help='processes of each contender')
     parser.add_argument('--part', choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument('--folder', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -49,10 +51,19 @@ def main() -> None:
             pairs['mmdetection'] = ('ours', 'mmdetection', args.peer, LOSSES)
         failed = False
         for name, (our_part, their_part, python, comparable) in pairs.items():
-            ours = in_fresh_process(__file__, our_part, options)
-            theirs = in_fresh_process(__file__, their_part, options, python)
+            rounds = [
+                (in_fresh_process(__file__, our_part, options), in_fresh_process(__file__, their_part, options, python))
+                for _ in range(args.rounds)
+            ]
+            ours, theirs = map(median_of_rounds, zip(*rounds, strict=True))
             failed |= not compare(name, ours, theirs, comparable)
     sys.exit(failed)
+
+
+def median_of_rounds(rounds: tuple[dict, ...]) -> dict:
+    """The medians of what was measured, and the losses, which do not vary."""
+    measured = {key: statistics.median(run[key] for run in rounds) for key in rounds[0] if key != 'losses'}
+    return measured | {'losses': rounds[0]['losses']}
 
 
 def compare(name: str, ours: dict, theirs: dict, comparable: tuple[str, ...]) -> bool:
