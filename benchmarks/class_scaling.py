@@ -4,7 +4,8 @@
 
 The image, the weights and the 1,000 proposals are those of `workload.py`; what comes before the proposals knows nothing
 of classes and is left out. Beside the time stands what the classifier, a matrix product, takes alone: by no more than
-its growth may the time of an image grow. Medians of runs in turns.
+its growth may the time of an image grow. Medians of runs in turns. Memory is what one run adds to the peak of a fresh
+process that holds the model, the features and the proposals.
 """
 import argparse
 import time
@@ -14,7 +15,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 import workload
-from common import machine, milliseconds, print_table
+from common import added_megabytes, machine, milliseconds, print_table
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from whole_image import BOXES, MASKS, PASTE, SUPPRESSION, in_turns, product, stages_of_ours, timed_stages
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--cpu-time', action='store_true', help='CPU seconds of a thread, for a machine that is busy')
     args = parser.parse_args()
+    makers = {num_classes: partial(inputs, args.score_thr, num_classes) for num_classes in args.classes}
+    memory = {num_classes: added_megabytes(make, detect) for num_classes, make in makers.items()}
     contenders = {}
     feats = proposals = None
     for num_classes in args.classes:
@@ -50,8 +53,14 @@ def main() -> None:
     for num_classes in args.classes:
         spent, classifier = seconds[f'{num_classes:,}'], seconds[f'{num_classes:,} classifier']['total']
         times = [*(spent[stage] for stage in SECOND_STAGE), spent['total'], classifier, spent['total'] - classifier]
-        rows.append([f'{num_classes:,}', *map(milliseconds, times)])
-    print_table(['classes', *SECOND_STAGE, 'total', 'classifier alone', 'total without it'], rows)
+        rows.append([f'{num_classes:,}', *map(milliseconds, times), f'{memory[num_classes]:.0f}'])
+    print_table(['classes', *SECOND_STAGE, 'total', 'classifier alone', 'total without it', 'MB'], rows)
+
+
+def inputs(score_thr: float, num_classes: int) -> tuple[nn.Module, tuple[Tensor, ...], InstanceData]:
+    """Of `detect`."""
+    detector = optimize_for_inference(workload.detector(score_thr, num_classes))
+    return detector.roi_head, *features_and_proposals(detector)
 
 
 @torch.inference_mode()
