@@ -37,7 +37,7 @@ class _SparseGradientConv(torch.autograd.Function):
         if len(cells) <= SPARSE_BELOW * grad[:, 0].numel():
             with torch.autocast('cpu', enabled=False):
                 return _sparse_gradients(grad.to(weight.dtype), x.to(weight.dtype), weight, cells)
-        settings = [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True] * 3
+        settings = [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, ctx.needs_input_grad
         return torch.ops.aten.convolution_backward(grad, x.to(grad.dtype), weight.to(grad.dtype), *settings)
 
 
