@@ -33,22 +33,25 @@ def test_gradients_are_torchs(batch, height, width, num_cells, channels_last, se
     for _ in range(num_cells):
         grad[torch.randint(batch, ()), :, torch.randint(height, ()), torch.randint(width, ())] = torch.randn(5).double()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse_gradient_conv, 'SPARSE_BELOW', 1)
+        patch.setattr(sparse_gradient_conv, 'LEAST_CELLS', 0)
+        patch.setattr(sparse_gradient_conv, 'SPARSE_UP_TO', 1)
         found = gradients(lambda x: conv_with_sparse_gradient(x, conv), x, conv, grad)
     torch.testing.assert_close(found, gradients(conv, x, conv, grad))
 
 
-def test_many_gradients_are_torchs_to_the_bit():
+@pytest.mark.parametrize('size, num_cells', [(20, 1), (100, 1000)], ids=['small map', 'many cells'])
+def test_where_it_does_not_pay_gradients_are_torchs_to_the_bit(size, num_cells):
     torch.manual_seed(0)
-    conv, x, grad = nn.Conv2d(8, 8, 3, padding=1), torch.randn(2, 8, 9, 11), torch.randn(2, 8, 9, 11)
+    conv, x, grad = nn.Conv2d(8, 8, 3, padding=1), torch.randn(1, 8, size, size), torch.zeros(1, 8, size, size)
+    grad.view(8, -1)[:, torch.randperm(size**2)[:num_cells]] = torch.randn(8, num_cells)
     found = gradients(lambda x: conv_with_sparse_gradient(x, conv), x, conv, grad)
     assert all(map(torch.equal, found, gradients(conv, x, conv, grad)))
 
 
 def test_half_precision():
     torch.manual_seed(0)
-    conv, x, grad = nn.Conv2d(8, 8, 3, padding=1), torch.randn(1, 8, 20, 20), torch.zeros(1, 8, 20, 20)
-    grad[0, :, [3, 19], [0, 7]] = torch.randn(8, 2)
+    conv, x, grad = nn.Conv2d(8, 8, 3, padding=1), torch.randn(1, 8, 100, 100), torch.zeros(1, 8, 100, 100)
+    grad[0, :, [3, 99], [0, 7]] = torch.randn(8, 2)
     with torch.autocast('cpu', torch.bfloat16):
         found = gradients(lambda x: conv_with_sparse_gradient(x, conv), x, conv, grad.bfloat16())
         expected = gradients(conv, x, conv, grad.bfloat16())

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Above this share of cells with a gradient torch's own backward pass is run. It has the better of it from about a third
-# on; small images, most of whose anchors are sampled, are trained as ever.
-SPARSE_BELOW = 1 / 16
+# The share of cells with a gradient up to which it pays, and the cells a batch of maps has at least: there is little to
+# save on smaller ones, whose training so stays what it always was, to the bit.
+SPARSE_UP_TO = 1 / 16
+LEAST_CELLS = 10_000
 
 
 def conv_with_sparse_gradient(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -33,8 +34,9 @@ class _SparseGradientConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
+        num_cells = grad[:, 0].numel()
         cells = (grad != 0).any(dim=1).flatten().nonzero().flatten()
-        if len(cells) <= SPARSE_BELOW * grad[:, 0].numel():
+        if num_cells >= LEAST_CELLS and len(cells) <= SPARSE_UP_TO * num_cells:
             with torch.autocast('cpu', enabled=False):
                 return _sparse_gradients(grad.to(weight.dtype), x.to(weight.dtype), weight, cells)
         settings = [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, ctx.needs_input_grad
