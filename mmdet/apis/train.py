@@ -50,8 +50,8 @@ def prepare_run(cfg: Config) -> None:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'{cfg.work_dir}: cannot be made ({error.strerror}); choose another --work-dir') from error
-    # A runner is part of a reference cycle, and the workers of its data loaders end with it. Collected by chance within
-    # a worker of the next run, they would complain of a parent that is not theirs.
+    # Of a run that failed, a reference cycle may still hold the data loaders' workers. Collected by chance within a
+    # worker of the next run, they would complain of a parent that is not theirs.
     gc.collect()
 
 

@@ -109,6 +109,7 @@ class Runner(runner.Runner):
             model = super().train()
         finally:
             self._close_display()
+            self._end_workers()
         barrier()  # the first process may still be writing the last checkpoint
         return model
 
@@ -118,6 +119,7 @@ class Runner(runner.Runner):
             return super().val()
         finally:
             self._close_display()
+            self._end_workers()
 
     def test(self) -> dict:
         """Test; returns the metrics."""
@@ -125,6 +127,17 @@ class Runner(runner.Runner):
             return super().test()
         finally:
             self._close_display()
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        """Let the data loaders' workers end.
+
+        Left to the garbage collector, which takes their queues away first, each would be waited for in vain.
+        """
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            for holder in (getattr(loop, 'dataloader_iterator', None), getattr(loop, 'dataloader', None)):
+                if holder is not None:
+                    holder._iterator = None
 
     def load_or_resume(self) -> None:
         """Load the weights a run starts from, once."""

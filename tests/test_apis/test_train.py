@@ -2,6 +2,7 @@
 import multiprocessing
 import runpy
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,33 @@ def test_learning_rate_scaling_needs_a_base(glyphs, tmp_path):
     assert train(config).optim_wrapper.optimizer.param_groups[0]['initial_lr'] == config.optim_wrapper.optimizer.lr / 2
 
 
-def test_workers_of_a_run_that_is_over_end_before_the_next(glyphs, tmp_path):
-    config = tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1, train_dataloader__num_workers=1)
+@pytest.mark.parametrize('loop', ['IterBasedTrainLoop', 'EpochBasedTrainLoop'])
+def test_workers_end_with_the_run_and_need_no_killing(glyphs, tmp_path, monkeypatch, loop):
+    workers = []
+    start = BaseProcess.start
+    monkeypatch.setattr(BaseProcess, 'start', lambda self: workers.append(self) or start(self))
+    config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1, test_dataloader__num_workers=1)
+    if loop == 'EpochBasedTrainLoop':
+        config.train_cfg = dict(type=loop, max_epochs=1)
+        config.param_scheduler = None
+        config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
     runner = train(config)
-    assert multiprocessing.active_children()
-    del runner
+    runner.test()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_workers_of_a_run_that_failed_end_before_the_next(glyphs, tmp_path, monkeypatch):
+    config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1)
+    config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+    config.param_scheduler = None
+    config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmengine.optim.OptimWrapper.update_params', fail)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
     prepare_run(config)
     assert not multiprocessing.active_children()
 
