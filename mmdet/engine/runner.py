@@ -130,14 +130,17 @@ class Runner(runner.Runner):
             self._end_workers()
 
     def _end_workers(self) -> None:
-        """Let the data loaders' workers end.
+        """End the data loaders' workers.
 
         Left to the garbage collector, which takes their queues away first, each would be waited for in vain.
         """
         for loop in (self._train_loop, self._val_loop, self._test_loop):
             for holder in (getattr(loop, 'dataloader_iterator', None), getattr(loop, 'dataloader', None)):
-                if holder is not None:
+                iterator = getattr(holder, '_iterator', None)
+                if iterator is not None:
                     holder._iterator = None
+                    # The traceback of an error may hold the iterator for longer.
+                    getattr(iterator, '_shutdown_workers', lambda: None)()
 
     def load_or_resume(self) -> None:
         """Load the weights a run starts from, once."""
