@@ -109,9 +109,9 @@ def test_seed_out_of_range(tmp_path, seed):
 def test_image_that_is_missing_is_named(glyphs, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1)
     config.train_dataloader.dataset.data_prefix = dict(img='elsewhere/')
-    with pytest.raises(UserError, match='elsewhere') as error:
+    with pytest.raises(UserError, match='elsewhere'):
         train(config)
-    assert '\n' not in str(error.value) and not multiprocessing.active_children()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(
