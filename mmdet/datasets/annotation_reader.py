@@ -1,11 +1,13 @@
 """From the JSON of a COCO or LVIS annotation file to its index, with an account of what cannot be used."""
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mmdet.errors import AnnotationError
+from mmdet.utils.garbage import collector_paused
 
 from .annotation_file import read_json_items
 from .annotation_index import CROWD, HUNDREDTHS, LEFT_OUT, NO_MASK, NO_OBJECT, AnnotationIndex, Strings, starts
@@ -27,13 +29,14 @@ def index_annotations(path: str | Path) -> AnnotationIndex:
     """
     content = {}
     instances = _InstanceReader()
-    for key, value in read_json_items(path, streamed=['annotations']):
-        if key == 'annotations':
-            if isinstance(value, list | dict | str | int | None):
+    with collector_paused():
+        for key, value in read_json_items(path, streamed=['annotations']):
+            if key != 'annotations':
+                content[key] = value
+            elif isinstance(value, Iterator):
+                instances.read(value)
+            else:
                 raise AnnotationError(f'{path}: "annotations" is not a list')
-            instances.read(value)
-        else:
-            content[key] = value
     try:
         return _assemble(_categories(content), _images(content), instances)
     except AnnotationError as error:

@@ -16,6 +16,7 @@ from mmdet.datasets.annotation_file import read_json_items
 from mmdet.datasets.complaints import Complaints
 from mmdet.datasets.run_lengths import compressed_counts
 from mmdet.errors import AnnotationError
+from mmdet.utils.garbage import collector_paused
 
 REQUIRED_KEYS = {
     'categories': ('id', 'name'),
@@ -52,7 +53,8 @@ def read_ground_truth(path: str | Path, with_masks: bool) -> 'GroundTruth':
     key = (os.path.realpath(path), state.st_mtime_ns, state.st_size, with_masks)
     ground_truth = _in_use.get(key)
     if ground_truth is None:
-        ground_truth = _in_use[key] = GroundTruth(path, with_masks)
+        with collector_paused():
+            ground_truth = _in_use[key] = GroundTruth(path, with_masks)
     return ground_truth
 
 
