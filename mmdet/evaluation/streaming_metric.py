@@ -18,7 +18,7 @@ from .results_file import ResultsPart, join_parts
 from .training_instance_bins import average_precision_by_bin
 
 IOU_TYPES = ('bbox', 'segm')
-IMAGES_AT_A_TIME = 64  # hotcoco matches the images it is given together on all cores
+IMAGES_AT_A_TIME = 32  # hotcoco matches the images it is given together on all cores
 
 
 class _Shard(NamedTuple):
