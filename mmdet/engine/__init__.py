@@ -13,6 +13,7 @@ from .command_line import add_common_options, add_training_options, config_from_
 from .config import check_keys, check_known_keys, config_errors, load_config, require_keys
 from .dist import start_processes
 from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
+from .pretrained import load_named_weights, load_openmmlab_weights
 from .progress import ProgressDisplay
 from .runner import Runner
 from .visualization_hook import DetVisualizationHook
@@ -36,6 +37,8 @@ __all__ = [
     'latest_checkpoint',
     'load_config',
     'load_matching_weights',
+    'load_named_weights',
+    'load_openmmlab_weights',
     'load_weights',
     'mixed_precision',
     'read_checkpoint',
