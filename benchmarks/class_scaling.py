@@ -58,9 +58,11 @@ def main() -> None:
 
 
 def inputs(score_thr: float, num_classes: int) -> tuple[nn.Module, tuple[Tensor, ...], InstanceData]:
-    """Of `detect`."""
-    detector = optimize_for_inference(workload.detector(score_thr, num_classes))
-    return detector.roi_head, *features_and_proposals(detector)
+    """Of `detect`; what a process has freed before `optimize_for_inference` it does not keep."""
+    detector = workload.detector(score_thr, num_classes)
+    feats, proposals = features_and_proposals(detector)
+    feats = tuple(level.contiguous(memory_format=torch.channels_last) for level in feats)
+    return optimize_for_inference(detector).roi_head, feats, proposals
 
 
 @torch.inference_mode()
