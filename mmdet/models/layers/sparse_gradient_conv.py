@@ -35,10 +35,11 @@ class _SparseGradientConv(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         num_cells = grad[:, 0].numel()
-        cells = (grad != 0).any(dim=1).flatten().nonzero().flatten()
-        if num_cells >= LEAST_CELLS and len(cells) <= SPARSE_UP_TO * num_cells:
-            with torch.autocast('cpu', enabled=False):
-                return _sparse_gradients(grad.to(weight.dtype), x.to(weight.dtype), weight, cells)
+        if num_cells >= LEAST_CELLS:
+            cells = (grad != 0).any(dim=1).flatten().nonzero().flatten()
+            if len(cells) <= SPARSE_UP_TO * num_cells:
+                with torch.autocast('cpu', enabled=False):
+                    return _sparse_gradients(grad.to(weight.dtype), x.to(weight.dtype), weight, cells)
         settings = [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, ctx.needs_input_grad
         return torch.ops.aten.convolution_backward(grad, x.to(grad.dtype), weight.to(grad.dtype), *settings)
 
