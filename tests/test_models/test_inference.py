@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.calibration import build_calibrator
 from mmdet.models import optimize_for_inference
@@ -14,19 +13,10 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmdet.structures import ClassFrequency, DetDataSample
 
+from .norm_statistics import with_statistics
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SIZE, NUM_CLASSES = 96, 4
-
-
-def with_statistics(model: nn.Module) -> nn.Module:
-    """Batch norms as after training, none of whose numbers is that of another channel."""
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            for tensor in (module.weight, module.running_var):
-                nn.init.uniform_(tensor, 0.5, 1.5)
-            for tensor in (module.bias, module.running_mean):
-                nn.init.uniform_(tensor, -0.5, 0.5)
-    return model.eval()
 
 
 def folded_convs(model: nn.Module) -> int:

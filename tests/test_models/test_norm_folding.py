@@ -4,23 +4,18 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.models import optimize_for_training
 from mmdet.registry import MODELS
+
+from .norm_statistics import with_statistics
 
 
 def backbone(**options) -> nn.Module:
     """A small ResNet in training mode, none of whose norms is the identity."""
     torch.manual_seed(0)
     model = MODELS.build(dict(dict(type='ResNet', depth=50, base_channels=8, init_cfg=[]), **options))
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            for tensor in (module.weight, module.running_var):
-                nn.init.uniform_(tensor, 0.5, 1.5)
-            for tensor in (module.bias, module.running_mean):
-                nn.init.uniform_(tensor, -0.5, 0.5)
-    return model.double().train()
+    return with_statistics(model).double().train()
 
 
 def outputs_and_gradients(model: nn.Module, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor | None]]:
