@@ -6,7 +6,8 @@ Such a norm multiplies and shifts each channel by what it has learnt, whatever t
     scale = gamma / sqrt(var + eps)
 
 A convolution with the weights on the right does the work of both, and in training the map between the two need not be
-kept for the backward pass: half the memory of a ResNet. Gradients reach w, b, gamma and beta through the formula.
+kept for the backward pass: two fifths of what a ResNet-50 keeps. Gradients reach w, b, gamma and beta through the
+formula.
 """
 from collections.abc import Iterator
 from itertools import pairwise
