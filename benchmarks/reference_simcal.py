@@ -19,6 +19,7 @@ from mmdet.datasets.pipeline import Pipeline
 from mmdet.engine import load_config, save_checkpoint
 from mmdet.model_converters import convert_simcal_release, read_counts
 from mmdet.model_converters.class_counts import ClassCounts
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.structures.boxes import boxes_to_rois
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs/simcal/released'
@@ -125,10 +126,8 @@ def first_stage_logits(
     roi_head = detector.roi_head
     head = roi_head.bbox_heads[0]
     roi_feats = roi_head.box_feats(roi_head.context(feats), boxes_to_rois([boxes]))
-    shared_feats = head.shared(roi_feats)
-    logits = head.classify(shared_feats)
-    if calibrated:
-        logits = roi_head.calibrator.logits(roi_feats, shared_feats, logits)
+    outputs = RoIOutputs(head, roi_feats)
+    logits = roi_head.calibrator.logits(outputs) if calibrated else outputs.logits
     return torch.cat([logits[:, -1:], logits[:, :-1]], dim=1).cpu()
 
 

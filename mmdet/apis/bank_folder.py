@@ -1,7 +1,7 @@
 """A feature bank's folder: segments that are there whole or not at all, and a note of what they were made from."""
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -13,6 +13,7 @@ from mmdet.utils.files import written_whole
 
 _NOTE = 'feature_bank.json'
 _SEGMENTS = '*.segment'
+_KEPT = 'features'
 
 
 class BankFolder:
@@ -21,17 +22,23 @@ class BankFolder:
     Args:
         path: of the folder, which need not exist.
         made_from: what the features depend on, each under the name a user knows it by; plain JSON.
+        most_backgrounds: for each stage the kinds of features that are needed, and of how many background RoIs of a
+            view.
 
     Attributes:
         bank: of the segments that have been read.
+        most_backgrounds: what the bank keeps: as needed, or the more that a bank which is there has.
 
     Raises:
-        ConfigError: the folder holds a bank that was made from something else.
+        ConfigError: the folder holds a bank that was made from something else, or that keeps less.
     """
 
-    def __init__(self, path: str | Path, made_from: Mapping[str, str | int]):
+    def __init__(
+        self, path: str | Path, made_from: Mapping[str, str | int], most_backgrounds: Sequence[Mapping[str, int]]
+    ):
         self.path = Path(path)
         self.made_from = dict(made_from)
+        self.most_backgrounds = [dict(of_stage) for of_stage in most_backgrounds]
         self.bank = FeatureBank()
         self._read: set[Path] = set()
         self._check_note()
@@ -60,7 +67,7 @@ class BankFolder:
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
-        note = json.dumps(self.made_from, indent=2).encode()
+        note = json.dumps(self.made_from | {_KEPT: self.most_backgrounds}, indent=2).encode()
         if not (self.path / _NOTE).is_file():
             with written_whole(self.path / _NOTE) as file:
                 file.write(note)
@@ -82,3 +89,16 @@ class BankFolder:
                 f'{self.path}: the feature bank there was made from another {" and another ".join(other)}; '
                 'delete that folder, or name another one with calibration.feature_bank.dir'
             )
+        self._take_over(known.get(_KEPT, []))
+
+    def _take_over(self, kept: Sequence[Mapping[str, int]]) -> None:
+        """Keep as many features as the bank that is there, if these suffice."""
+        for of_stage, needed in zip(kept, self.most_backgrounds, strict=True):
+            for kind, backgrounds in needed.items():
+                if of_stage.get(kind, -1) < backgrounds:
+                    there = ', '.join(f'{name} of {number} background RoIs' for name, number in of_stage.items())
+                    raise ConfigError(
+                        f'{self.path}: the feature bank there keeps {there}, and this calibration needs {kind} of '
+                        f'{backgrounds}; delete that folder, or name another one with calibration.feature_bank.dir'
+                    )
+        self.most_backgrounds = [dict(of_stage) for of_stage in kept]

@@ -3,13 +3,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, sync_random_seed
+from mmengine.dist import barrier, is_main_process, sync_random_seed
 from mmengine.hooks import Hook
-from torch import nn
+from mmengine.optim import OptimWrapper
 
-from mmdet.calibration import BankedCalibrationModel, CalibrationModel, DrawnClassSelector, build_calibrator
-from mmdet.datasets.samplers import BiLevelSampler
+from mmdet.calibration import (
+    BankedCalibrationModel,
+    CalibrationModel,
+    Calibrator,
+    RoISelector,
+    TrainingAnnotations,
+    build_calibrator,
+)
+from mmdet.datasets.samplers import StreamSampler
 from mmdet.engine import (
     Runner,
     check_known_keys,
@@ -20,9 +28,11 @@ from mmdet.engine import (
     mixed_precision,
     read_checkpoint,
     require_keys,
+    save_checkpoint,
 )
-from mmdet.engine.runner import class_frequency
+from mmdet.engine.runner import class_frequency, run_meta
 from mmdet.errors import CheckpointError, ConfigError
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS, ROI_SELECTORS
 from mmdet.utils.seeding import keyed_torch_rng
 
@@ -31,8 +41,9 @@ from .feature_bank import BankedVisits, fill_feature_bank, plan_feature_bank
 from .train import prepare_run
 
 RESULT = 'calibrated.pth'
-_REQUIRED = ('calibrator', 'sampler', 'selector', 'max_steps', 'optim_wrapper')
-_OPTIONAL = ('param_scheduler', 'num_workers', 'feature_bank')
+_OF_STEPS = ('sampler', 'selector', 'max_steps')
+_OF_TRAINING = ('optim_wrapper', 'param_scheduler')
+_OPTIONAL = ('num_workers', 'feature_bank')
 _CHECKPOINTS_A_RUN = 10
 _CHECKPOINTS_WITH_A_BANK = 2  # writing them would take longer than repeating what lies between them
 _INITIALISATION = 1  # sets the stream of the calibrator's initial weights apart from others keyed to the seed alone
@@ -40,6 +51,10 @@ _INITIALISATION = 1  # sets the stream of the calibrator's initial weights apart
 
 def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
     """Calibrate the detector of `checkpoint` as `cfg.calibration` says; the detector itself stays as it is.
+
+    `cfg.calibration` has a `calibrator`; where that looks at training images, also `sampler`, `selector` and
+    `max_steps` and, optional, `num_workers` and `feature_bank`; where it learns by gradients, also an `optim_wrapper`
+    and, optional, a `param_scheduler`.
 
     Args:
         cfg: a complete config with a `calibration`; `work_dir`, `launcher`, `resume` and `randomness` as for training.
@@ -52,12 +67,11 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
         ConfigError: no `calibration` in the config, or parts that do not fit each other.
         CheckpointError: the checkpoint is not this config's detector, or of other classes.
     """
-    require_keys(cfg, 'model', 'train_dataloader', 'calibration', 'work_dir')
+    require_keys(cfg, 'model', 'train_dataloader', 'calibration', 'calibration.calibrator', 'work_dir')
     recipe = cfg.calibration
-    check_known_keys(recipe, (*_REQUIRED, *_OPTIONAL), f'{cfg.filename}: calibration: the key')
-    require_keys(cfg, *(f'calibration.{key}' for key in _REQUIRED))
-    if not isinstance(recipe.max_steps, int) or recipe.max_steps < 1:
-        raise ConfigError(f'{cfg.filename}: calibration.max_steps={recipe.max_steps}: give a number of steps from 1')
+    check_known_keys(
+        recipe, ('calibrator', *_OF_STEPS, *_OF_TRAINING, *_OPTIONAL), f'{cfg.filename}: calibration: the key'
+    )
     prepare_run(cfg)
     seed = _seed(cfg)
     with config_errors(cfg):
@@ -68,24 +82,67 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
                 f'{cfg.filename}: train_dataloader.dataset is {type(dataset).__name__}, which cannot count its '
                 'classes; calibrate on a CocoDataset or one derived from it'
             )
-        detector = _trained_detector(cfg, checkpoint, dataset.metainfo)
+        detector = trained_detector(cfg, checkpoint, dataset.metainfo)
         base = fingerprint(detector.state_dict())
         with keyed_torch_rng(seed, _INITIALISATION):
-            build_calibrator(recipe.calibrator, detector, frequency)
+            calibrator = build_calibrator(recipe.calibrator, detector, frequency)
+        calibrator.prepare(TrainingAnnotations(dataset))
+        _check_recipe(cfg, calibrator)
+        meta = dict(calibrator=recipe.calibrator.to_dict(), base_sha256=base)
+        if not calibrator.takes_steps:
+            return _written_at_once(cfg, detector, dataset, seed, meta)
         selector = ROI_SELECTORS.build(recipe.selector)
         sampler = DATA_SAMPLERS.build(recipe.sampler, default_args=dict(dataset=dataset, seed=seed))
+        if not isinstance(sampler, StreamSampler):
+            raise ConfigError(
+                f'{cfg.filename}: calibration.sampler is {type(sampler).__name__}; take one of calibration, as '
+                'BiLevelSampler (classes first) and ImageSampler (images)'
+            )
         if recipe.get('feature_bank') is None:
             model = CalibrationModel(detector, selector)
             runner = _runner(cfg, model, dataset, sampler, seed, recipe.get('num_workers', 0), _CHECKPOINTS_A_RUN)
         else:
             runner = _runner_with_bank(cfg, detector, selector, dataset, sampler, seed, base)
-        runner.checkpoint_meta.update(calibrator=recipe.calibrator.to_dict(), base_sha256=base)
+        runner.checkpoint_meta.update(meta)
         runner.register_hook(_SameBaseHook(base))
         runner.train()
     reached = dict(epoch=0, iter=runner.iter)
     runner.save_checkpoint(runner.work_dir, RESULT, save_optimizer=False, save_param_scheduler=False, meta=reached)
     barrier()
     return Path(runner.work_dir) / RESULT
+
+
+def _check_recipe(cfg: Config, calibrator: Calibrator) -> None:
+    """See that `calibration` has what its calibrator needs, and nothing that it does not.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    needed = (_OF_STEPS if calibrator.takes_steps else ()) + (('optim_wrapper',) if calibrator.is_trained else ())
+    require_keys(cfg, *(f'calibration.{key}' for key in needed))
+    name = type(calibrator).__name__
+    for keys, is_used, why in (
+        ((*_OF_STEPS, *_OPTIONAL), calibrator.takes_steps, 'looks at no training image'),
+        (_OF_TRAINING, calibrator.is_trained, 'learns nothing by gradients'),
+    ):
+        unused = [key for key in keys if cfg.calibration.get(key) is not None]
+        if unused and not is_used:
+            raise ConfigError(f'{cfg.filename}: calibration.{unused[0]}: {name} {why}; leave it out')
+    steps = cfg.calibration.get('max_steps')
+    if calibrator.takes_steps and (not isinstance(steps, int) or steps < 1):
+        raise ConfigError(f'{cfg.filename}: calibration.max_steps={steps}: give a number of steps from 1')
+
+
+def _written_at_once(
+    cfg: Config, detector: BaseDetector, dataset: Any, seed: int, meta: Mapping[str, Any]
+) -> Path:
+    """The checkpoint of a calibration without steps."""
+    path = Path(cfg.work_dir) / RESULT
+    if is_main_process():
+        meta = dict(epoch=0, iter=0, **run_meta(cfg, dataset), **meta, seed=seed)
+        save_checkpoint(dict(meta=meta, state_dict=detector.state_dict()), path)
+    barrier()
+    return path
 
 
 class _SameBaseHook(Hook):
@@ -112,7 +169,7 @@ def _seed(cfg: Config) -> int:
     return sync_random_seed() if seed is None else seed
 
 
-def _trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any]) -> nn.Module:
+def trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any]) -> BaseDetector:
     """The config's detector with the checkpoint's weights.
 
     Raises:
@@ -121,7 +178,7 @@ def _trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any]
     checkpoint = read_checkpoint(path)
     check_trained_classes(checkpoint['meta'].get('dataset_meta') or {}, metainfo, path, 'train_dataloader')
     detector = MODELS.build(cfg.model)
-    state = {name: value for name, value in checkpoint['state_dict'].items() if 'roi_head.calibrator.' not in name}
+    state = {name: value for name, value in checkpoint['state_dict'].items() if 'calibrator.' not in name}
     load_weights(detector, dict(checkpoint, state_dict=state), str(path))
     check_num_classes(detector, metainfo['classes'], 'train_dataloader', cfg.filename)
     return detector
@@ -129,19 +186,19 @@ def _trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any]
 
 def _runner_with_bank(
     cfg: Config,
-    detector: nn.Module,
-    selector: DrawnClassSelector,
+    detector: BaseDetector,
+    selector: RoISelector,
     dataset: Any,
-    sampler: BiLevelSampler,
+    sampler: StreamSampler,
     seed: int,
     base: str,
 ) -> Runner:
     """A runner whose steps take their RoI features from a bank, which has been filled; `base` is a fingerprint."""
     num_workers = cfg.calibration.get('num_workers', 0)
-    plan = plan_feature_bank(cfg, detector, dataset, sampler, base)
+    plan = plan_feature_bank(cfg, detector, selector, dataset, sampler, base)
     bank = plan.folder.bank
     model = BankedCalibrationModel(detector, selector, bank, plan.settings.draws, plan.most_backgrounds)
-    visits = BankedVisits(dataset, plan.seen, bank)
+    visits = BankedVisits(dataset, plan.visits, bank)
     loader_workers = 0 if plan.surely_fits else num_workers
     runner = _runner(cfg, model, visits, sampler, seed, loader_workers, _CHECKPOINTS_WITH_A_BANK)
     fill_feature_bank(plan, runner, dataset, sampler.images_per_step, num_workers)
@@ -152,12 +209,12 @@ def _runner(
     cfg: Config,
     model: CalibrationModel,
     dataset: Any,
-    sampler: BiLevelSampler,
+    sampler: StreamSampler,
     seed: int,
     num_workers: int,
     num_checkpoints: int,
 ) -> Runner:
-    """A runner of `calibration.max_steps` steps on bi-level samples."""
+    """A runner of `calibration.max_steps` steps."""
     recipe = cfg.calibration
     hooks = dict(cfg.get('default_hooks') or {})
     hooks['checkpoint'] = dict(
@@ -166,9 +223,14 @@ def _runner(
         interval=max(recipe.max_steps // num_checkpoints, 1),
         max_keep_ckpts=1,
     )
-    optim_wrapper = dict(dict(type='OptimWrapper'), **recipe.optim_wrapper)
-    if optim_wrapper['type'] == 'AmpOptimWrapper':
-        optim_wrapper = mixed_precision(optim_wrapper)
+    if model.calibrator.is_trained:
+        optim_wrapper = dict(dict(type='OptimWrapper'), **recipe.optim_wrapper)
+        if optim_wrapper['type'] == 'AmpOptimWrapper':
+            optim_wrapper = mixed_precision(optim_wrapper)
+    else:
+        # mmengine's loops and checkpoints want an optimizer, whether there is anything for it or not.
+        nothing = torch.zeros((), requires_grad=True)
+        optim_wrapper = OptimWrapper(torch.optim.SGD([nothing], lr=0.0))
     return Runner(
         model=model,
         work_dir=cfg.work_dir,

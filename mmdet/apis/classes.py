@@ -1,6 +1,6 @@
 """Whether a model, a checkpoint and a data set speak of the same classes, in the same order."""
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmdet.errors import CheckpointError, ConfigError
+from mmdet.models.detectors import num_classes_of_heads
 
 
 class CheckClassesHook(Hook):
@@ -28,10 +29,10 @@ class CheckClassesHook(Hook):
 
 
 def check_num_classes(detector: nn.Module, classes: Sequence[str], dataloader: str, config_file: str | None) -> None:
-    """See that every box head, and every mask head that has a mask for each class, is made for these classes.
+    """See that every head that has something for each class is made for these classes.
 
     Args:
-        detector: with a `roi_head`.
+        detector: see `BaseDetector.num_classes_of_heads`.
         classes: of the data set, in label order.
         dataloader: the config's key of the data set's loader, for the message.
         config_file: for the message.
@@ -39,10 +40,10 @@ def check_num_classes(detector: nn.Module, classes: Sequence[str], dataloader: s
     Raises:
         ConfigError: naming the config's key and both numbers.
     """
-    for key, head in _heads_of_classes(detector.roi_head):
-        if head.num_classes != len(classes):
+    for key, num_classes in num_classes_of_heads(detector).items():
+        if num_classes != len(classes):
             raise ConfigError(
-                f'{config_file or "config"}: model.roi_head.{key}.num_classes is {head.num_classes}, but the data of '
+                f'{config_file or "config"}: model.{key}.num_classes is {num_classes}, but the data of '
                 f'{dataloader} has {len(classes)} classes: make the two agree'
             )
 
@@ -91,17 +92,6 @@ def check_trained_classes(
             logger='current',
             level=logging.WARNING,
         )
-
-
-def _heads_of_classes(roi_head: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The heads that depend on the number of classes, with their places below `model.roi_head`."""
-    for kind in ('bbox_head', 'mask_head'):
-        heads = getattr(roi_head, kind, None)
-        if isinstance(heads, nn.ModuleList):
-            named = [(f'{kind}.{stage}', head) for stage, head in enumerate(heads)]
-        else:
-            named = [(kind, heads)] if heads is not None else []
-        yield from ((key, head) for key, head in named if not getattr(head, 'class_agnostic', False))
 
 
 def _first_difference(a: Sequence, b: Sequence) -> int | None:

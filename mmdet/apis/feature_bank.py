@@ -1,8 +1,9 @@
 """Calibration from a feature bank: which views a run will see, and their extraction before its first step."""
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,25 @@ from mmengine.dist import barrier, get_rank, get_world_size
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmdet.calibration import BankedCalibrationModel, FeatureBank, View, Visit, pack, share_views
-from mmdet.calibration.kept_rois import KeptRoIs
-from mmdet.datasets.samplers import BiLevelSampler, Draw
+from mmdet.calibration import (
+    BankedCalibrationModel,
+    FeatureBank,
+    RoISelector,
+    View,
+    Visit,
+    pack,
+    share_views,
+    views_of_images,
+)
+from mmdet.calibration.kept_rois import FEATURES, KeptRoIs
+from mmdet.datasets.samplers import Draw, StreamSampler
 from mmdet.engine import ProgressDisplay, Runner, check_known_keys
 from mmdet.errors import ConfigError
-from mmdet.models.task_modules import RandomSampler
+from mmdet.models.detectors import BaseDetector
 
 from .bank_folder import BankFolder
 
-_FORMAT = 1
+_FORMAT = 2
 _GIGABYTE = 1e9
 _SEGMENT_BYTES = 128 << 20
 _CONTAINER_BYTES = 64 << 10  # more than a segment's file has beside its tensors
@@ -36,12 +46,18 @@ class BankSettings:
         dir: the bank's folder; `feature_bank` in the working directory where it is None.
         draws: RoI draws kept of a view.
         visits_per_view: visits of an image that share a view, on average; see `share_views`.
+        views_per_image: where given, in the place of `visits_per_view`: every image has so many views, the same for
+            every calibrator and seed, so that one bank serves all; see `views_of_images`.
+        features: kinds of features to keep beside those that the calibrator learns from, for other calibrators: for
+            each of `FEATURES` of how many background RoIs of a view.
         max_size: of the folder, in GB (10^9 bytes).
     """
 
     dir: str | None = None
     draws: int = 2
     visits_per_view: int = 16
+    views_per_image: int | None = None
+    features: Mapping[str, int] = field(default_factory=dict)
     max_size: float = 20
 
     @classmethod
@@ -51,10 +67,13 @@ class BankSettings:
         where = f'{cfg.filename}: calibration.feature_bank'
         check_known_keys(given, cls.__dataclass_fields__, f'{where}: the key')
         settings = cls(**given)
-        for name in ('draws', 'visits_per_view'):
+        for name in ('draws', 'visits_per_view', 'views_per_image'):
             value = getattr(settings, name)
-            if not isinstance(value, int) or value < 1:
+            if (name != 'views_per_image' or value is not None) and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f'{where}.{name}={value}: must be an integer from 1')
+        for kind in settings.features:
+            if kind not in FEATURES:
+                raise ConfigError(f'{where}.features: {kind} is not known; there are {", ".join(FEATURES)}')
         if not isinstance(settings.max_size, int | float) or not settings.max_size >= 0:
             raise ConfigError(f'{where}.max_size={settings.max_size}: give a size in GB')
         return settings
@@ -67,22 +86,20 @@ class BankPlan:
     Attributes:
         settings: of the config.
         folder: with the bank.
-        images: (N,) the image of each visit.
-        seen: (N,) for each visit the number of the visit whose view it sees.
+        visits: (N,) the view that each visit sees.
         views: all that are seen, those with the most visits first.
         uses: (V,) visits of each of them.
-        most_backgrounds: background RoIs kept of a stage of a view.
+        most_backgrounds: for each stage the kinds of features that are kept, and of how many background RoIs of a view.
         note_bytes: at most, of a view beside its features.
         view_bytes: at most, of a view.
     """
 
     settings: BankSettings
     folder: BankFolder
-    images: np.ndarray
-    seen: np.ndarray
+    visits: list[View]
     views: list[View]
     uses: np.ndarray
-    most_backgrounds: int
+    most_backgrounds: list[dict[str, int]]
     note_bytes: int
     view_bytes: int
 
@@ -104,9 +121,10 @@ class BankPlan:
     def statement(self) -> str:
         """What will be extracted and how large it can become."""
         missing, there = len(self.missing), self.folder.num_bytes()
+        num_images = len({view.index for view in self.views})
         return (
-            f'feature bank {self.folder.path}: {len(self.views):,} views of {len(np.unique(self.images)):,} images '
-            f'serve {len(self.images):,} visits; {there / _GIGABYTE:.2f} GB are there, {missing:,} views are to be '
+            f'feature bank {self.folder.path}: {len(self.views):,} views of {num_images:,} images serve '
+            f'{len(self.visits):,} visits; {there / _GIGABYTE:.2f} GB are there, {missing:,} views are to be '
             f'extracted, at most {missing * self.view_bytes / _GIGABYTE:.2f} GB'
         )
 
@@ -124,56 +142,58 @@ class BankPlan:
         )
 
 
-def plan_feature_bank(cfg: Config, detector: nn.Module, dataset: Any, sampler: Any, base: str) -> BankPlan:
+def plan_feature_bank(
+    cfg: Config, detector: BaseDetector, selector: RoISelector, dataset: Any, sampler: StreamSampler, base: str
+) -> BankPlan:
     """Foresee a calibration's visits and open the bank for them.
 
     Args:
         cfg: with `calibration.feature_bank`.
-        detector: the base.
+        detector: the base, with its calibrator.
+        selector, sampler: the calibration's.
         dataset: of the training images.
-        sampler: the calibration's.
         base: fingerprint of the base's weights.
 
     Raises:
         ConfigError: impossible settings, or a folder with the bank of something else.
     """
     settings = BankSettings.of(cfg)
-    if not isinstance(sampler, BiLevelSampler):
-        raise ConfigError(
-            f'calibration.feature_bank foresees the visits of a BiLevelSampler, not of a {type(sampler).__name__}; '
-            'calibrate without it'
-        )
     barrier()  # so that every process finds the same views there, and none that another has just extracted
+    rois = detector.most_rois()
+    most_backgrounds = [_most_backgrounds(settings, detector, selector, *of_stage) for of_stage in rois]
     made_from = {
         'format': _FORMAT,
         'base checkpoint': base,
         'model config': _digest(_without_detection(cfg.model.to_dict())),
         'training data or pipeline': _digest(cfg.train_dataloader.dataset.to_dict(), *_annotations(dataset)),
         'calibration.feature_bank.draws': settings.draws,
-        'precision (--amp)': cfg.calibration.optim_wrapper.get('type', 'OptimWrapper'),
+        'precision (--amp)': (cfg.calibration.get('optim_wrapper') or {}).get('type', 'OptimWrapper'),
     }
-    folder = BankFolder(settings.dir or Path(cfg.work_dir) / 'feature_bank', made_from)
+    folder = BankFolder(settings.dir or Path(cfg.work_dir) / 'feature_bank', made_from, most_backgrounds)
     num_visits = cfg.calibration.max_steps * sampler.images_per_step * get_world_size()
     _, images, _ = sampler.stream.draws(0, num_visits)
     seed = sampler.stream.seed
-    seen = share_views(images, seed, settings.visits_per_view)
-    numbers, uses = np.unique(seen, return_counts=True)
-    order = np.argsort(-uses, kind='stable')
+    if settings.views_per_image is None:
+        visits = share_views(images, seed, settings.visits_per_view)
+    else:
+        visits = views_of_images(images, seed, len(dataset), settings.views_per_image)
+    uses = Counter(visits)
     barrier()
-    most_positives = _most_positives(detector.roi_head)
-    most_backgrounds = max(most_positives)
-    note_bytes = _note_bytes(most_positives, most_backgrounds, settings.draws)
-    heads = detector.roi_head.bbox_heads
+    note_bytes = sum(_note_bytes(*of_stage, settings.draws) for of_stage in rois)
+    feature_bytes = sum(
+        _feature_bytes(head, kept, positives * settings.draws)
+        for head, kept, (positives, _) in zip(detector.box_heads, folder.most_backgrounds, rois, strict=True)
+    )
     return BankPlan(
         settings=settings,
         folder=folder,
-        images=images,
-        seen=seen,
-        views=[View(int(images[number]), seed, number) for number in numbers[order].tolist()],
-        uses=uses[order],
-        most_backgrounds=most_backgrounds,
+        visits=visits,
+        # Of as many visits the earlier ones first.
+        views=[view for view, _ in uses.most_common()],
+        uses=np.array([count for _, count in uses.most_common()]),
+        most_backgrounds=folder.most_backgrounds,
         note_bytes=note_bytes,
-        view_bytes=note_bytes + _feature_bytes(heads, most_positives, most_backgrounds, settings.draws),
+        view_bytes=note_bytes + feature_bytes,
     )
 
 
@@ -182,14 +202,14 @@ class BankedVisits(Dataset):
 
     Args:
         dataset: of the images.
-        seen: (N,) for each visit the number of the visit whose view it sees.
+        visits: (N,) the view that each visit sees.
         bank: what is kept.
     """
 
-    def __init__(self, dataset: Any, seen: np.ndarray, bank: FeatureBank):
+    def __init__(self, dataset: Any, visits: Sequence[View], bank: FeatureBank):
         self.dataset = dataset
         self.metainfo = dataset.metainfo
-        self.seen = seen
+        self.visits = visits
         self.bank = bank
 
     def full_init(self) -> None:
@@ -200,10 +220,10 @@ class BankedVisits(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Visit]:
         # Workers that load ahead reach beyond the last visit.
-        seen = int(self.seen[draw.number]) if draw.number < len(self.seen) else draw.number
-        view = View(draw.index, draw.seed, seen)
+        foreseen = draw.number < len(self.visits)
+        view = self.visits[draw.number] if foreseen else View(draw.index, draw.seed, draw.number)
         image = None if view in self.bank else self.dataset[Draw(*view)]
-        return dict(visits=Visit(draw.number, draw.class_label, view, image))
+        return dict(visits=Visit(draw.seed, draw.number, draw.class_label, view, image))
 
 
 def fill_feature_bank(plan: BankPlan, runner: Runner, dataset: Any, batch_size: int, num_workers: int) -> None:
@@ -277,7 +297,7 @@ class _Segments:
 
     def add(self, view: View, stages: list[KeptRoIs]) -> bool:
         """Take a view in; False where there is no room for it."""
-        size = sum(rois.feats.nbytes for rois in stages) + self.note_bytes
+        size = sum(rois.num_bytes() for rois in stages) + self.note_bytes
         if self.size + size > self.room:
             return False
         self.views.append(view)
@@ -307,34 +327,28 @@ def _say(line: str, runner: Runner, display: ProgressDisplay | None) -> None:
         display.say(line)
 
 
-def _most_positives(roi_head: nn.Module) -> list[int]:
-    """The most positives a RoI draw can have, stage by stage.
-
-    Raises:
-        ConfigError: they are not bounded.
-    """
-    samplers = roi_head.bbox_sampler
-    samplers = samplers if isinstance(samplers, list) else [samplers]
-    for sampler in samplers:
-        if not isinstance(sampler, RandomSampler):
-            raise ConfigError(
-                'calibration.feature_bank needs model.train_cfg.rcnn.sampler of type RandomSampler, whose RoIs are '
-                f'bounded in number, not {type(sampler).__name__}; calibrate without it'
-            )
-    return [int(sampler.num * sampler.pos_fraction) for sampler in samplers]
+def _most_backgrounds(
+    settings: BankSettings, detector: BaseDetector, selector: RoISelector, most_positives: int, num_rois: int
+) -> dict[str, int]:
+    """The kinds of features to keep of one stage, and of how many background RoIs of a view."""
+    kept = dict(settings.features)
+    own, needed = detector.calibrator.learns_from, selector.most_backgrounds(most_positives, num_rois)
+    kept[own] = max(needed, kept.get(own, 0))
+    return kept
 
 
-def _feature_bytes(heads: Sequence[nn.Module], most_positives: Sequence[int], most_backgrounds: int, draws: int) -> int:
-    """What the features of a view occupy at most."""
+def _feature_bytes(head: nn.Module, most_backgrounds: Mapping[str, int], most_positives: int) -> int:
+    """What the features of one stage of a view occupy at most."""
+    numbers = dict(roi_feats=head.in_channels * head.roi_feat_size**2, class_feats=head.fc_cls.in_features)
     return sum(
-        (draws * positives + most_backgrounds) * head.in_channels * head.roi_feat_size**2 * torch.half.itemsize
-        for head, positives in zip(heads, most_positives, strict=True)
+        (most_positives + backgrounds) * numbers[kind] * torch.half.itemsize
+        for kind, backgrounds in most_backgrounds.items()
     )
 
 
-def _note_bytes(most_positives: Sequence[int], most_backgrounds: int, draws: int) -> int:
-    """What a segment has of a view beside its features, at most; see `pack`."""
-    return sum(64 + 6 * draws * positives + 4 * most_backgrounds for positives in most_positives)
+def _note_bytes(most_positives: int, num_rois: int, draws: int) -> int:
+    """What a segment has of one stage of a view beside its features, at most; see `pack`."""
+    return 64 + 6 * draws * most_positives + 4 * num_rois
 
 
 def _with_containers(num_bytes: int) -> int:

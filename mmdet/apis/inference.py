@@ -38,8 +38,8 @@ def init_detector(
         checkpoint: its weights; None leaves them as initialised.
         device: None is CUDA where there is any, else the CPU.
         cfg_options: changes of the config, dotted keys to values.
-        scores: the score settings to detect with: `'base'`, and of a calibrated detector `'dual'` (its default),
-            `'calibrated'`, `'average'`.
+        scores: the score settings to detect with: `'base'`, and of a calibrated detector those its calibrator knows;
+            None is the calibrator's default.
         tta: detect from several views of an image, as the config's `tta_pipeline` and `tta_model` say (see
             `with_test_time_augmentation`).
 
@@ -101,8 +101,8 @@ def build_detector(
             f'--scores {",".join(scores)}: {path} is not calibrated and knows base only; '
             f'calibrate it with tools/calibrate.py'
         )
-    if scores:
-        detector.roi_head.score_settings = list(scores)
+    if calibrated and scores:
+        detector.score_settings = list(scores)
     if checkpoint is not None:
         load_weights(detector, checkpoint, path)
     return detector

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine import Config
 
-from mmdet.engine import read_checkpoint, require_keys
+from mmdet.engine import require_keys
 from mmdet.errors import ConfigError
 from mmdet.evaluation.props_gt import PropsGTDetector
 
@@ -12,17 +12,18 @@ from .test import Figures, test
 
 
 def props_gt(cfg: Config, checkpoint: str | Path, threshold: int | None = None) -> Figures:
-    """Test a checkpoint under its own scores (`base`, and `dual` where it is calibrated) and as Props-GT, in one pass.
+    """Test a checkpoint under its own scores (and its calibrator's default, if it has one) and as Props-GT, in one
+    pass.
 
     Figures are written as `test` writes them.
 
     Args:
         cfg: a complete config with `work_dir`.
         checkpoint: a detector, calibrated or not.
-        threshold: T of dual-head inference, in the place of the calibrated checkpoint's own.
+        threshold: T of the calibrator, in the place of the calibrated checkpoint's own.
 
     Returns:
-        The figures of `base`, `dual` and `props_gt`, see `test`.
+        The figures of `base`, of the calibrator's default setting (SimCal: `dual`) and of `props_gt`, see `test`.
 
     Raises:
         UserError: as `test`.
@@ -32,9 +33,7 @@ def props_gt(cfg: Config, checkpoint: str | Path, threshold: int | None = None) 
     if 'pipeline' not in dataset:
         raise ConfigError(f'{cfg.filename}: test_dataloader.dataset has no pipeline, which is to load its ground truth')
     dataset.pipeline = _with_boxes(dataset.pipeline)
-    calibrated = 'calibrator' in read_checkpoint(checkpoint)['meta']
-    scores = ['base', 'dual'] if calibrated else ['base']
-    return test(cfg, checkpoint, scores, threshold, adapt=PropsGTDetector)
+    return test(cfg, checkpoint, threshold=threshold, adapt=PropsGTDetector)
 
 
 def _with_boxes(pipeline: Sequence[dict]) -> list[dict]:

@@ -18,6 +18,7 @@ from mmdet.errors import ConfigError
 from mmdet.evaluation import write_per_class
 from mmdet.evaluation.streaming_metric import StreamingMetric
 from mmdet.models import optimize_for_inference
+from mmdet.models.detectors import score_settings_of
 from mmdet.registry import DATASETS, METRICS
 from mmdet.structures import ClassFrequency
 from mmdet.utils.files import written_whole
@@ -52,9 +53,9 @@ def test(
     Args:
         cfg: a complete config with `work_dir`, and `launcher` where it is not the default.
         checkpoint: a detector, calibrated or not.
-        scores: settings among `'base'`, `'dual'`, `'calibrated'`, `'average'`; None is `'dual'` for a calibrated
-            detector and `'base'` for another.
-        threshold: T of dual-head inference, in the place of the calibrated checkpoint's own.
+        scores: settings: `'base'`, and of a calibrated detector those its calibrator knows (SimCal: `'dual'`,
+            `'calibrated'`, `'average'`); None is the calibrator's default, or `'base'`.
+        threshold: T of the calibrator, in the place of the calibrated checkpoint's own.
         out: where detections are kept: a `.pkl` (see `ResultsPickle`), or a `.json`, by which `x.json` becomes
             `x.bbox.json` and `x.segm.json` in the official evaluators' format (`x.{setting}.bbox.json` of several).
         show_dir: where pictures of the detections are written, if anywhere.
@@ -86,7 +87,7 @@ def test(
         cfg.test_dataloader.batch_size = batch_size
     contents = read_checkpoint(checkpoint)
     detector = adapt(build_detector(cfg, contents, checkpoint, scores, threshold))
-    settings = detector.roi_head.score_settings
+    settings = score_settings_of(detector)
     folder = Path(cfg.work_dir) / 'test'
     if format_only and out is None:
         out = folder / 'results.json'

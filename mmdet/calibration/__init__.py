@@ -1,24 +1,35 @@
-"""Classifier calibration: re-train a frozen detector's classification on balanced proposals."""
+"""Classifier calibration: correct a frozen detector's classification for classes that are rare."""
 from .attach import attach_calibrator, build_calibrator
 from .banked_calibration_model import BankedCalibrationModel
 from .calibration_model import CalibrationModel
 from .calibrator import Calibrator
+from .calibrators import *  # noqa: F403
+from .calibrators import __all__ as _calibrators
+from .composition import ComposedCalibrator, ScoreRule
 from .feature_bank import FeatureBank, pack
-from .roi_selectors import DrawnClassSelector
-from .simcal import SimCal
-from .views import View, Visit, share_views
+from .roi_selectors import AllRoIsSelector, DrawnClassSelector, RoISelector
+from .step_rois import StepRoIs
+from .training_annotations import TrainingAnnotations
+from .views import View, Visit, share_views, views_of_images
 
 __all__ = [
+    'AllRoIsSelector',
     'BankedCalibrationModel',
     'CalibrationModel',
     'Calibrator',
+    'ComposedCalibrator',
     'DrawnClassSelector',
     'FeatureBank',
-    'SimCal',
+    'RoISelector',
+    'ScoreRule',
+    'StepRoIs',
+    'TrainingAnnotations',
     'View',
     'Visit',
     'attach_calibrator',
     'build_calibrator',
     'pack',
     'share_views',
+    'views_of_images',
+    *_calibrators,
 ]

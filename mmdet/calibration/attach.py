@@ -1,34 +1,45 @@
 """Putting a calibrator into a detector, at the start of a calibration and from a checkpoint."""
 from collections.abc import Mapping
-
-from torch import nn
+from typing import Any
 
 from mmdet.errors import CheckpointError, ConfigError
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
 
 from .calibrator import Calibrator
 
 
-def build_calibrator(config: Mapping, detector: nn.Module, frequency: ClassFrequency) -> Calibrator:
-    """Build a calibrator for a detector and attach it to its RoI head.
+def build_calibrator(config: Mapping[str, Any], detector: BaseDetector, frequency: ClassFrequency) -> Calibrator:
+    """Build a calibrator for a detector and attach it.
 
     Raises:
-        ConfigError: where the detector and the counts are of different classes.
+        ConfigError: where the detector and the counts are of different classes, or it cannot be calibrated.
     """
-    num_classes = detector.roi_head.bbox_heads[0].num_classes
+    if not isinstance(detector, BaseDetector):
+        raise ConfigError(
+            f'model.type={type(detector).__name__} is no BaseDetector (mmdet/models/detectors/base.py), so it cannot '
+            'be calibrated'
+        )
+    num_classes = detector.box_heads[0].num_classes
     if len(frequency) != num_classes:
         raise ConfigError(
             f'the training counts are of {len(frequency)} classes, the detector has '
             f'model.roi_head.bbox_head.num_classes={num_classes}: use the data set it was trained on'
         )
-    calibrator = CALIBRATORS.build(dict(config)).bind(detector.roi_head.bbox_heads, frequency)
-    detector.roi_head.calibrator = calibrator
-    detector.roi_head.score_settings = [calibrator.score_settings[0]]
+    if 'type' not in config:
+        raise ConfigError('calibration.calibrator: the key `type` is missing')
+    if CALIBRATORS.get(config['type']) is None:
+        raise ConfigError(
+            f'calibration.calibrator.type={config["type"]} is not known; there are {", ".join(sorted(_known()))}'
+        )
+    calibrator = CALIBRATORS.build(dict(config)).bind(detector.box_heads, frequency)
+    detector.set_calibrator(calibrator)
+    detector.score_settings = [calibrator.score_settings[0]]
     return calibrator
 
 
-def attach_calibrator(detector: nn.Module, meta: Mapping, threshold: int | None = None) -> Calibrator:
+def attach_calibrator(detector: BaseDetector, meta: Mapping, threshold: int | None = None) -> Calibrator:
     """Attach the calibrator a checkpoint's meta describes; its weights come with the checkpoint's state dict.
 
     Args:
@@ -38,11 +49,18 @@ def attach_calibrator(detector: nn.Module, meta: Mapping, threshold: int | None 
 
     Raises:
         CheckpointError: where meta holds no calibrator.
+        ConfigError: a threshold for a calibrator that has none.
     """
     missing = [key for key in ('calibrator', 'class_frequency') if key not in meta]
     if missing:
         raise CheckpointError(f'the checkpoint holds no {" and no ".join(missing)}; make one with tools/calibrate.py')
-    config = dict(meta['calibrator'])
+    calibrator = build_calibrator(meta['calibrator'], detector, ClassFrequency.from_dict(meta['class_frequency']))
     if threshold is not None:
-        config['threshold'] = threshold
-    return build_calibrator(config, detector, ClassFrequency.from_dict(meta['class_frequency']))
+        if 'threshold' not in calibrator.choices:
+            raise ConfigError(f'--threshold {threshold}: {type(calibrator).__name__} has no threshold')
+        calibrator.choose(threshold=threshold)
+    return calibrator
+
+
+def _known() -> list[str]:
+    return list(CALIBRATORS.module_dict)

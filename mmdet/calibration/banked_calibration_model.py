@@ -1,14 +1,17 @@
-"""Kept RoI features in, calibration loss out."""
-from collections.abc import Sequence
+"""Kept features in, calibration loss out."""
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
-from torch import Tensor, nn
+from torch import Tensor
+
+from mmdet.models.detectors import BaseDetector
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 
 from .calibration_model import CalibrationModel
 from .feature_bank import FeatureBank
 from .kept_rois import KeptRoIs, keep_rois, rois_of_visit
-from .roi_selectors import DrawnClassSelector
+from .roi_selectors import RoISelector
 from .views import Visit
 
 
@@ -21,16 +24,16 @@ class BankedCalibrationModel(CalibrationModel):
         detector, selector: as of `CalibrationModel`.
         bank: of this detector's RoIs.
         num_draws: K, RoI draws of a view.
-        most_backgrounds: B, background RoIs kept of a stage of a view.
+        most_backgrounds: for each stage the kinds of features that are kept, and of how many background RoIs of a view.
     """
 
     def __init__(
         self,
-        detector: nn.Module,
-        selector: DrawnClassSelector,
+        detector: BaseDetector,
+        selector: RoISelector,
         bank: FeatureBank,
         num_draws: int,
-        most_backgrounds: int,
+        most_backgrounds: Sequence[Mapping[str, int]],
     ):
         super().__init__(detector, selector)
         self.data_preprocessor = BaseDataPreprocessor()
@@ -40,19 +43,21 @@ class BankedCalibrationModel(CalibrationModel):
 
     def forward(self, visits: Sequence[Visit], mode: str = 'loss') -> dict[str, Tensor]:
         """The step's calibration losses."""
+        kind = self.calibrator.learns_from
         views = self._views_of(visits)
-        of_visits = [rois_of_visit(visit, stages) for visit, stages in zip(visits, views, strict=True)]
+        of_visits = [rois_of_visit(visit, stages, kind) for visit, stages in zip(visits, views, strict=True)]
         drawn_classes = [visit.drawn_class for visit in visits]
+        keys = [(visit.seed, visit.number) for visit in visits]
         losses = {}
-        for stage in range(len(self.detector.roi_head.bbox_heads)):
+        for stage in range(len(self.detector.box_heads)):
             kept = [stages[stage] for stages in views]
             rows, priorities = zip(*[stages[stage] for stages in of_visits], strict=True)
             pos_labels = [rois.labels[of_visit] for rois, of_visit in zip(kept, rows, strict=True)]
             selected = self.selector.select(pos_labels, drawn_classes, priorities, self.num_classes)
-            chosen = selected.of(rows, [rois.background_rows() for rois in kept])
-            roi_feats = torch.cat([rois.feats[of_visit] for rois, of_visit in zip(kept, chosen, strict=True)])
-            roi_feats = roi_feats.to(self.data_preprocessor.device).float()
-            losses.update(self.loss_of_stage(roi_feats, selected, stage))
+            chosen = selected.of(rows, [rois.background_rows(kind) for rois in kept])
+            feats = torch.cat([rois.feats[kind][of_visit] for rois, of_visit in zip(kept, chosen, strict=True)])
+            feats = feats.to(self.data_preprocessor.device).float()
+            losses.update(self.learn({kind: feats}, selected, keys, stage))
         return losses
 
     @torch.no_grad()
@@ -61,11 +66,15 @@ class BankedCalibrationModel(CalibrationModel):
         batch = {key: [image[key] for image in images] for key in ('inputs', 'data_samples')}
         batch = self.detector.data_preprocessor(batch, True)
         feats = self.detector.extract_feat(batch['inputs'])
-        proposals = self.detector.rpn_head.predict(feats, batch['data_samples'], self.detector.proposal_cfg)
+        proposals = self.detector.train_proposals(feats, batch['data_samples'])
         draws = [self.draw_rois(feats, proposals, batch['data_samples'], draw) for draw in range(self.num_draws)]
-        roi_head = self.detector.roi_head
-        feats = roi_head.context(feats)
-        return keep_rois(draws, self.most_backgrounds, lambda rois, stage: roi_head.box_feats(feats, rois, stage))
+        feats = self.detector.context(feats)
+
+        def features(kind: str, rois: Tensor, stage: int) -> Tensor:
+            roi_feats = self.detector.box_feats(feats, rois, stage)
+            return getattr(RoIOutputs(self.detector.box_heads[stage], roi_feats), kind)
+
+        return keep_rois(draws, self.most_backgrounds, features)
 
     def _views_of(self, visits: Sequence[Visit]) -> list[list[KeptRoIs]]:
         """What each visit's view has, from the bank or from its image."""

@@ -1,17 +1,23 @@
 """Frozen detector in, calibration loss out."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from mmengine.optim import OptimWrapper
+from torch import Tensor
 
+from mmdet.models.detectors import BaseDetector
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.models.task_modules import SampledRoIs
 from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import boxes_to_rois
 from mmdet.utils.seeding import keyed_torch_rng
 
-from .roi_selectors import DrawnClassSelector, SelectedRoIs
+from .calibrator import Calibrator
+from .roi_selectors import RoISelector, SelectedRoIs
+from .step_rois import StepRoIs
 
 
 class CalibrationModel(BaseModel):
@@ -22,21 +28,23 @@ class CalibrationModel(BaseModel):
     calibration is a calibrated detector.
 
     Args:
-        detector: with `roi_head.calibrator` attached and bound.
+        detector: with a calibrator that is bound to it.
         selector: chooses among the RoIs of a step.
     """
 
-    def __init__(self, detector: nn.Module, selector: DrawnClassSelector):
+    def __init__(self, detector: BaseDetector, selector: RoISelector):
         super().__init__(data_preprocessor=detector.data_preprocessor)
+        learnt = [parameter for parameter in detector.calibrator.parameters() if parameter.requires_grad]
         detector.eval().requires_grad_(False)
-        detector.roi_head.calibrator.requires_grad_(True)
+        for parameter in learnt:
+            parameter.requires_grad_(True)
         self.detector = detector
         self.selector = selector
 
     @property
-    def calibrator(self) -> nn.Module:
+    def calibrator(self) -> Calibrator:
         """The part that learns."""
-        return self.detector.roi_head.calibrator
+        return self.detector.calibrator
 
     def init_weights(self) -> None:
         """Leave everything as it is: the runner calls this before training, and the detector is trained already."""
@@ -56,6 +64,14 @@ class CalibrationModel(BaseModel):
         """The inverse of `state_dict`."""
         return self.detector.load_state_dict(*args, **kwargs)
 
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step; a calibrator without parameters only observes."""
+        if self.calibrator.is_trained:
+            return super().train_step(data, optim_wrapper)
+        with torch.no_grad(), optim_wrapper.optim_context(self):
+            self._run_forward(self.data_preprocessor(data, True), mode='loss')
+        return {}
+
     def forward(
         self, inputs: Tensor, data_samples: Sequence[DetDataSample], mode: str = 'loss'
     ) -> dict[str, Tensor] | list[DetDataSample]:
@@ -64,24 +80,25 @@ class CalibrationModel(BaseModel):
             return self.detector(inputs, data_samples, mode)
         with torch.no_grad():
             feats = self.detector.extract_feat(inputs)
-            proposals = self.detector.rpn_head.predict(feats, data_samples, self.detector.proposal_cfg)
+            proposals = self.detector.train_proposals(feats, data_samples)
             stages = self.draw_rois(feats, proposals, data_samples)
-            feats = self.detector.roi_head.context(feats)
-        drawn_classes = [sample.drawn_class for sample in data_samples]
+            feats = self.detector.context(feats)
+        drawn_classes = [sample.get('drawn_class') for sample in data_samples]
+        keys = [sample.draw_key for sample in data_samples]
         losses = {}
         for stage, (sampled, priorities) in enumerate(stages):
             pos_labels = [rois.pos_gt_labels for rois in sampled]
             selected = self.selector.select(pos_labels, drawn_classes, priorities, self.num_classes)
             boxes = selected.of([rois.pos_boxes for rois in sampled], [rois.neg_boxes for rois in sampled])
             with torch.no_grad():
-                roi_feats = self.detector.roi_head.box_feats(feats, boxes_to_rois(boxes), stage)
-            losses.update(self.loss_of_stage(roi_feats, selected, stage))
+                roi_feats = self.detector.box_feats(feats, boxes_to_rois(boxes), stage)
+            losses.update(self.learn(dict(roi_feats=roi_feats), selected, keys, stage))
         return losses
 
     @property
     def num_classes(self) -> int:
         """C, the label of background."""
-        return self.detector.roi_head.bbox_heads[0].num_classes
+        return self.detector.box_heads[0].num_classes
 
     def draw_rois(
         self, feats: Sequence[Tensor], proposals: Sequence, data_samples: Sequence[DetDataSample], draw: int = 0
@@ -98,19 +115,36 @@ class CalibrationModel(BaseModel):
         for i, sample in enumerate(data_samples):
             with keyed_torch_rng(*sample.draw_key, *([draw] if draw else [])):
                 levels = [level[i : i + 1] for level in feats]
-                stages = self.detector.roi_head.stages_of_rois(levels, proposals[i : i + 1], [sample])
+                stages = self.detector.stages_of_rois(levels, proposals[i : i + 1], [sample])
                 per_image.append([(sampled[0], torch.rand(len(sampled[0].neg_boxes))) for sampled in stages])
         return [tuple(map(list, zip(*stage, strict=True))) for stage in zip(*per_image, strict=True)]
 
-    def loss_of_stage(self, roi_feats: Tensor, selected: SelectedRoIs, stage: int) -> dict[str, Tensor]:
-        """The calibrator's losses on (R, D, S, S) features of the selected RoIs."""
-        shared_feats = base_logits = None
-        if self.calibrator.uses_base_outputs:
-            base_head = self.detector.roi_head.bbox_heads[stage]
+    def learn(
+        self, feats: dict[str, Tensor], selected: SelectedRoIs, keys: Sequence[tuple[int, ...]], stage: int
+    ) -> dict[str, Tensor]:
+        """Show the selected RoIs of a stage to the calibrator.
+
+        Args:
+            feats: what is known of the R RoIs: `roi_feats` or `class_feats`, see `RoIOutputs`.
+            selected: which they are.
+            keys: for each image what its random numbers are keyed to.
+            stage: of a cascade.
+
+        Returns:
+            The calibrator's losses; nothing of one that only observes.
+        """
+        outputs = RoIOutputs(self.detector.box_heads[stage], **feats)
+        device = next(iter(feats.values())).device
+        step = StepRoIs(
+            labels=selected.labels.to(device),
+            # DDP averages gradients over ranks, so a rank divides by its even share of the step's RoIs.
+            num_rois=max(selected.num_rois_of_step, 1) / get_world_size(),
+            sizes=selected.sizes(),
+            keys=[(*key, stage) for key in keys],
+        )
+        if self.calibrator.observes:
             with torch.no_grad():
-                shared_feats = base_head.shared(roi_feats)
-                base_logits = base_head.classify(shared_feats)
-        logits = self.calibrator.logits(roi_feats, shared_feats, base_logits, stage)
-        # DDP averages gradients over ranks, so a rank divides by its even share of the step's RoIs.
-        num_rois = max(selected.num_rois_of_step, 1) / get_world_size()
-        return self.calibrator.loss(logits, selected.labels.to(logits.device), num_rois, stage)
+                self.calibrator.observe(outputs, step, stage)
+        if not self.calibrator.is_trained:
+            return {}
+        return self.calibrator.loss(self.calibrator.logits(outputs, stage), step, stage)

@@ -1,5 +1,6 @@
 """The RoIs kept of many views, in segments: dicts of a few tensors that can be saved, and mapped from a file."""
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,19 +41,19 @@ def pack(views: Sequence[View], rois: Sequence[Sequence[KeptRoIs]]) -> dict:
     """The segment of V views, given the kept RoIs of each, stage by stage.
 
     Returns:
-        `views`: (V, 3) int64; `stages`: for each stage a dict of `feats` (R, D, S, S) float16, view by view; `first`
-        (V + 1,) int64, each view's first row there; `num_backgrounds` (V,) int64; and, filled up with -1, `labels`
-        (V, U) int32, `draws` (V, K, P) int16 and `priorities` (V, B) float32.
+        `views`: (V, 3) int64; `stages`: for each stage a dict of `feats`, for each kind of features (R, ...) float16,
+        view by view; `first`, for each kind (V + 1,) int64, each view's first row there; `num_backgrounds` (V,) int64;
+        and, filled up with -1, `labels` (V, U) int32, `draws` (V, K, P) int16 and `priorities` (V, B) float32.
     """
     return dict(views=torch.tensor(views), stages=[_pack_stage(stage) for stage in zip(*rois, strict=True)])
 
 
-def _pack_stage(views: Sequence[KeptRoIs]) -> dict[str, Tensor]:
-    sizes = torch.tensor([len(rois.feats) for rois in views])
+def _pack_stage(views: Sequence[KeptRoIs]) -> dict[str, Tensor | dict[str, Tensor]]:
+    kinds = list(views[0].feats)
     draws = _padded([draw.short() for rois in views for draw in rois.draws])
     return dict(
-        feats=torch.cat([rois.feats for rois in views]),
-        first=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
+        feats={kind: torch.cat([rois.feats[kind] for rois in views]) for kind in kinds},
+        first={kind: _starts([len(rois.feats[kind]) for rois in views]) for kind in kinds},
         num_backgrounds=torch.tensor([rois.num_backgrounds for rois in views]),
         labels=_padded([rois.labels.int() for rois in views]),
         draws=draws.view(len(views), len(views[0].draws), draws.shape[1]),
@@ -60,15 +61,20 @@ def _pack_stage(views: Sequence[KeptRoIs]) -> dict[str, Tensor]:
     )
 
 
-def _unpack(stage: Mapping[str, Tensor], place: int) -> KeptRoIs:
-    first, end = stage['first'][place : place + 2].tolist()
+def _unpack(stage: Mapping[str, Any], place: int) -> KeptRoIs:
     return KeptRoIs(
-        feats=stage['feats'][first:end],
+        feats={kind: feats[slice(*stage['first'][kind][place : place + 2])] for kind, feats in stage['feats'].items()},
         labels=_present(stage['labels'][place]).long(),
         draws=[_present(draw).long() for draw in stage['draws'][place]],
         priorities=_present(stage['priorities'][place]),
         num_backgrounds=int(stage['num_backgrounds'][place]),
     )
+
+
+def _starts(sizes: Sequence[int]) -> Tensor:
+    """(V + 1,) int64, where each of V parts of these sizes begins, and where the last one ends."""
+    sizes = torch.tensor(sizes)
+    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:

@@ -1,12 +1,15 @@
 """Which of the frozen detector's RoIs a calibration step learns from."""
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmengine.dist import all_gather, get_world_size
 from torch import Tensor
 
+from mmdet.errors import ConfigError
 from mmdet.registry import ROI_SELECTORS
+
+from .step_rois import highest_of_step, sum_over_ranks
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,43 @@ class SelectedRoIs:
             for of_pos, pos, of_neg, neg in images
         ]
 
+    def sizes(self) -> list[int]:
+        """How many RoIs are kept of each image."""
+        return [int(pos.sum() + neg.sum()) for pos, neg in zip(self.positives, self.backgrounds, strict=True)]
+
+
+class RoISelector(ABC):
+    """Chooses among the RoIs that the frozen detector samples of a step's images as in its own training."""
+
+    @abstractmethod
+    def select(
+        self,
+        pos_labels: Sequence[Tensor],
+        drawn_classes: Sequence[int | None],
+        priorities: Sequence[Tensor],
+        num_classes: int,
+    ) -> SelectedRoIs:
+        """Choose among the sampled RoIs of this rank's images.
+
+        Args:
+            pos_labels: for each image (P_i,) int64, the labels of its positive RoIs.
+            drawn_classes: the label each image was drawn for, None where a sampler draws images and no classes.
+            priorities: for each image (Q_i,), a uniform random number for each of its background RoIs.
+            num_classes: C, the label of background.
+        """
+
+    @abstractmethod
+    def most_backgrounds(self, most_positives: int, num_rois: int) -> int:
+        """The most background RoIs of an image that can matter, so that a feature bank keeps no more.
+
+        Args:
+            most_positives: the most positives of an image.
+            num_rois: RoIs sampled of an image.
+        """
+
 
 @ROI_SELECTORS.register_module()
-class DrawnClassSelector:
+class DrawnClassSelector(RoISelector):
     """SimCal's bi-level choice: an image speaks only for the class it was drawn for.
 
     Kept are the positive RoIs whose label is their image's drawn class, and, from all images of the step at
@@ -52,43 +89,59 @@ class DrawnClassSelector:
     def select(
         self,
         pos_labels: Sequence[Tensor],
-        drawn_classes: Sequence[int],
+        drawn_classes: Sequence[int | None],
         priorities: Sequence[Tensor],
         num_classes: int,
     ) -> SelectedRoIs:
-        """Choose among the sampled RoIs of this rank's images.
+        """As `RoISelector.select`.
 
-        Args:
-            pos_labels: for each image (P_i,) int64, the labels of its positive RoIs.
-            drawn_classes: the label each image was drawn for.
-            priorities: for each image (Q_i,), a uniform random number for each of its background RoIs.
-            num_classes: C, the label of background.
+        Raises:
+            ConfigError: images that were not drawn for a class.
         """
+        if None in drawn_classes:
+            raise ConfigError(
+                'calibration.selector=DrawnClassSelector needs a sampler that draws classes, as BiLevelSampler does'
+            )
         positives = [labels == drawn for labels, drawn in zip(pos_labels, drawn_classes, strict=True)]
         num_positives = [int(kept.sum()) for kept in positives]
-        num_of_step, lowest_kept = _highest_of_step(torch.cat(list(priorities)), sum(num_positives))
+        num_of_step = int(sum_over_ranks(torch.tensor(sum(num_positives))))
+        num_background, lowest_kept = highest_of_step(torch.cat(list(priorities)), num_of_step)
         backgrounds = [of_image >= lowest_kept for of_image in priorities]
         labels = []
         for drawn, num_of_image, background in zip(drawn_classes, num_positives, backgrounds, strict=True):
             labels += [drawn] * num_of_image + [num_classes] * int(background.sum())
         labels = torch.tensor(labels, dtype=torch.int64, device=pos_labels[0].device)
-        return SelectedRoIs(positives, backgrounds, labels, num_of_step)
+        return SelectedRoIs(positives, backgrounds, labels, num_of_step + num_background)
+
+    def most_backgrounds(self, most_positives: int, num_rois: int) -> int:
+        """A step keeps no more background than positives."""
+        return most_positives
 
 
-def _highest_of_step(priorities: Tensor, num_positives: int) -> tuple[int, float]:
-    """How many RoIs all ranks keep together, and the lowest background priority among them.
+@ROI_SELECTORS.register_module()
+class AllRoIsSelector(RoISelector):
+    """No choice: all RoIs that the detector samples, as in its own training."""
 
-    Args:
-        priorities: (N,) of this rank's background RoIs.
-        num_positives: of this rank.
-    """
-    if get_world_size() > 1:
-        counts = torch.stack(all_gather(torch.tensor([num_positives, len(priorities)])))
-        num_positives, widest = int(counts[:, 0].sum()), int(counts[:, 1].max())
-        padded = torch.nn.functional.pad(priorities, (0, widest - len(priorities)), value=-1.0)
-        gathered = all_gather(padded)
-        priorities = torch.cat([of_rank[: counts[rank, 1]] for rank, of_rank in enumerate(gathered)])
-    num_background = min(num_positives, len(priorities))
-    if num_background == 0:
-        return num_positives, float('inf')
-    return num_positives + num_background, float(priorities.topk(num_background).values[-1])
+    def select(
+        self,
+        pos_labels: Sequence[Tensor],
+        drawn_classes: Sequence[int | None],
+        priorities: Sequence[Tensor],
+        num_classes: int,
+    ) -> SelectedRoIs:
+        """As `RoISelector.select`."""
+        labels = [
+            torch.cat([labels, labels.new_full((len(of_image),), num_classes)])
+            for labels, of_image in zip(pos_labels, priorities, strict=True)
+        ]
+        labels = torch.cat(labels)
+        return SelectedRoIs(
+            [torch.ones_like(of_image, dtype=torch.bool) for of_image in pos_labels],
+            [torch.ones_like(of_image, dtype=torch.bool) for of_image in priorities],
+            labels,
+            int(sum_over_ranks(torch.tensor(len(labels)))),
+        )
+
+    def most_backgrounds(self, most_positives: int, num_rois: int) -> int:
+        """All of them."""
+        return num_rois

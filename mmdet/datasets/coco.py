@@ -131,6 +131,21 @@ class CocoDataset(Dataset):
             image_count=np.bincount(pairs // max(self.index.num_images, 1), minlength=num_classes),
         )
 
+    def num_annotated_images(self) -> int:
+        """Images of the annotation file, those without an object and those filtered out included."""
+        return self.index.num_images
+
+    def box_centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the boxes of the annotation file are, crowds and images filtered out included.
+
+        Returns:
+            (M, 2) float64, x and y of every usable box's centre as shares of its image's width and height, and (M,)
+            int64, its label.
+        """
+        boxes = self.index.boxes[self.is_object].astype(np.float64)
+        sizes = self.index.image_sizes[self.image_of_instance[self.is_object]][:, ::-1]
+        return (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes, self.labels[self.is_object].astype(np.int64)
+
     def images_of_class(self) -> list[np.ndarray]:
         """For each label the ascending indices of images that have it in `get_cat_ids`."""
         return self._images_with(self.is_counted)

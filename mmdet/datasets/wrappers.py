@@ -57,6 +57,15 @@ class _Wrapper(Dataset):
         """Instances and images of each class as the annotation files list them, each image counted once."""
         return reduce(_sum, (dataset.class_frequency() for dataset in self.datasets))
 
+    def num_annotated_images(self) -> int:
+        """Images of the annotation files; see `CocoDataset`."""
+        return sum(dataset.num_annotated_images() for dataset in self.datasets)
+
+    def box_centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Centres and labels of the boxes of the annotation files; see `CocoDataset`."""
+        centres, labels = zip(*[dataset.box_centres() for dataset in self.datasets], strict=True)
+        return np.concatenate(centres), np.concatenate(labels)
+
     def _dataset(self, index: int) -> Dataset:
         return self.datasets[self.source[index]]
 

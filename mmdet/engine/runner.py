@@ -87,7 +87,12 @@ class Runner(runner.Runner):
         return runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Move a model to its device and make it data-parallel where there are several processes, also on CPUs."""
+        """Move a model to its device and make it data-parallel where there are several processes, also on CPUs.
+
+        A model that learns nothing is only moved: there are no gradients to average.
+        """
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return model.to(get_device())
         if not self.distributed or get_device() != 'cpu' or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         settings = dict(broadcast_buffers=False, find_unused_parameters=self.cfg.get('find_unused_parameters', False))
@@ -237,14 +242,7 @@ class Runner(runner.Runner):
     @cached_property
     def _run_meta(self) -> dict[str, Any]:
         """What is the same in all checkpoints of a run."""
-        dataset = self.train_dataloader.dataset
-        meta = dict(cfg=self.cfg.pretty_text, version=mmdet.__version__)
-        metainfo = getattr(dataset, 'metainfo', None) or {}
-        meta['dataset_meta'] = {key: list(metainfo[key]) for key in ('classes', 'category_ids') if key in metainfo}
-        frequency = class_frequency(dataset)
-        if frequency is not None:
-            meta['class_frequency'] = frequency.to_dict()
-        return meta
+        return run_meta(self.cfg, self.train_dataloader.dataset)
 
     def _take_over_seed(self, seed: int | None) -> None:
         """Before anything random is built, continue with the seed of the interrupted run."""
@@ -315,6 +313,17 @@ class _WrittenOnce(Config):
 def _builder_of(built: Any) -> Callable[..., Any]:
     """A `type` for a config whose component is built already; functions are not copied in deep copies."""
     return lambda **_: built
+
+
+def run_meta(cfg: Config, dataset: Any) -> dict[str, Any]:
+    """What a checkpoint's `meta` says of the config and of the training data."""
+    meta = dict(cfg=cfg.pretty_text, version=mmdet.__version__)
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    meta['dataset_meta'] = {key: list(metainfo[key]) for key in ('classes', 'category_ids') if key in metainfo}
+    frequency = class_frequency(dataset)
+    if frequency is not None:
+        meta['class_frequency'] = frequency.to_dict()
+    return meta
 
 
 def class_frequency(dataset: Any) -> ClassFrequency | None:

@@ -4,7 +4,8 @@ A proposal takes the class of the ground truth it overlaps most, at IoU 0.5 or m
 others are dropped. Boxes, masks and suppression are the detector's own, so that what is missing to a perfect result
 is the fault of these, and what lies between the detector and its upper bound that of its classifier.
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -12,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.models.detectors import TwoStageDetector
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import box_iou
 
@@ -53,45 +55,48 @@ def true_scores(proposals: InstanceData, gt_instances: InstanceData, num_classes
 
 
 class TruthBesideCalibrator(nn.Module):
-    """Stands in a RoI head in its calibrator's place and knows one setting more, `props_gt`.
+    """Stands in a detector in its calibrator's place and knows one setting more, `props_gt`.
 
     Args:
-        calibrator: the RoI head's own, if it has one.
+        calibrator: the detector's own, if it has one.
     """
 
     def __init__(self, calibrator: nn.Module | None):
         super().__init__()
         self.calibrator = calibrator
         self.truth: Tensor | None = None
+        self.source = object()
 
-    def logits(self, roi_feats: Tensor, shared_feats: Tensor, base_logits: Tensor, stage: int = 0) -> Tensor:
-        """The calibrator's, where there is one."""
+    def logits(self, outputs: RoIOutputs, stage: int = 0) -> tuple[Any, ...]:
+        """The truth and, where there is a calibrator, its logits."""
         if self.calibrator is None:
-            return base_logits
-        return self.calibrator.logits(roi_feats, shared_feats, base_logits, stage)
+            return (self.truth,)
+        return self.truth, self.calibrator.logits(outputs, stage)
 
-    def scores(self, base_scores: Tensor, logits: Tensor, setting: str) -> Tensor:
+    def scores(self, base_scores: Tensor, logits: tuple[Any, ...], setting: str) -> Tensor:
         """The truth, or what the calibrator says."""
-        return self.truth if setting == SETTING else self.calibrator.scores(base_scores, logits, setting)
+        return logits[0] if setting == SETTING else self.calibrator.scores(base_scores, logits[1], setting)
 
 
 class PropsGTDetector(BaseModel):
-    """A detector that detects under the setting `props_gt` too, from data samples with their ground truth.
+    """A detector that detects under the base's scores, its calibrator's and the setting `props_gt`.
+
+    It takes data samples with their ground truth.
 
     Args:
-        detector: its RoI head's score settings are kept.
+        detector: calibrated or not.
     """
 
     def __init__(self, detector: TwoStageDetector):
         super().__init__(detector.data_preprocessor)
         self.detector = detector
-        detector.roi_head.calibrator = TruthBesideCalibrator(detector.roi_head.calibrator)
-        detector.roi_head.score_settings = [*detector.roi_head.score_settings, SETTING]
+        self.score_settings = list(dict.fromkeys(['base', *detector.score_settings, SETTING]))
+        detector.set_calibrator(TruthBesideCalibrator(detector.calibrator))
+        detector.score_settings = self.score_settings
 
-    @property
-    def roi_head(self) -> nn.Module:
+    def num_classes_of_heads(self) -> Mapping[str, int]:
         """The detector's."""
-        return self.detector.roi_head
+        return self.detector.num_classes_of_heads()
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[DetDataSample], mode: str = 'predict'
@@ -99,8 +104,8 @@ class PropsGTDetector(BaseModel):
         """(B, 3, H, W) images, and samples with `gt_instances` in pixels of these -> the samples with detections."""
         feats = self.detector.extract_feat(inputs)
         proposals = self.detector.rpn_head.predict(feats, data_samples)
-        num_classes = self.roi_head.bbox_heads[0].num_classes
-        self.roi_head.calibrator.truth = torch.cat(
+        num_classes = self.detector.box_heads[0].num_classes
+        self.detector.calibrator.truth = torch.cat(
             [
                 true_scores(of_image, sample.gt_instances, num_classes)
                 for of_image, sample in zip(proposals, data_samples, strict=True)

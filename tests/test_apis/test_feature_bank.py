@@ -44,13 +44,14 @@ def assert_equal_weights(one, other, tolerance=0.0):
 def steps(monkeypatch):
     """The RoI features and labels that each stage of each step learns from, as they come."""
     seen = []
-    loss_of_stage = CalibrationModel.loss_of_stage
+    learn = CalibrationModel.learn
 
-    def spy(self, roi_feats, selected, stage):
-        seen.append((roi_feats, selected.labels, selected.num_rois_of_step))
-        return loss_of_stage(self, roi_feats, selected, stage)
+    def spy(self, feats, selected, keys, stage):
+        (of_rois,) = feats.values()
+        seen.append((of_rois, selected.labels, selected.num_rois_of_step))
+        return learn(self, feats, selected, keys, stage)
 
-    monkeypatch.setattr(CalibrationModel, 'loss_of_stage', spy)
+    monkeypatch.setattr(CalibrationModel, 'learn', spy)
     return seen
 
 
@@ -142,14 +143,14 @@ def test_a_resumed_calibration_is_the_uninterrupted_one(glyphs, checkpoints, tmp
     config = config_for(glyphs, tmp_path / 'resumed', bank, calibration__max_steps=4)
     steps.clear()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        step = CalibrationModel.loss_of_stage  # `steps` counts them
+        step = CalibrationModel.learn  # `steps` counts them
 
         def interrupted(self, *arguments):
             if len(steps) == 3:
                 raise KeyboardInterrupt
             return step(self, *arguments)
 
-        patch.setattr(CalibrationModel, 'loss_of_stage', interrupted)
+        patch.setattr(CalibrationModel, 'learn', interrupted)
         apis.calibrate(config, base)
     steps.clear()
     config.resume = 'auto'

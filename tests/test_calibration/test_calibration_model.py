@@ -98,17 +98,22 @@ def test_the_state_dict_is_a_calibrated_detectors(model):
 
 
 @pytest.mark.parametrize('wanted', [True, False])
-def test_the_base_head_is_run_for_calibrators_that_use_its_outputs(model, wanted):
+def test_the_base_head_is_run_for_calibrators_that_ask_for_its_outputs(model, wanted):
     given = []
     logits = model.calibrator.logits
-    model.calibrator.logits = lambda *arguments: given.append(arguments) or logits(*arguments)
-    model.calibrator.uses_base_outputs = wanted
-    model(**batch())
-    roi_feats, shared_feats, base_logits, _ = given[0]
-    if not wanted:
-        assert shared_feats is None and base_logits is None
-        return
     base_head = model.detector.roi_head.bbox_head
-    with torch.no_grad():
-        assert torch.equal(shared_feats, base_head.shared(roi_feats))
-        assert torch.equal(base_logits, base_head.classify(shared_feats))
+    runs = []
+    base_head.register_forward_pre_hook(lambda *_: runs.append('head'))
+    base_head.shared_fcs[0].register_forward_pre_hook(lambda *_: runs.append('shared'))
+
+    def asking(outputs, stage):
+        given.append((outputs, outputs.logits if wanted else None))
+        return logits(outputs, stage)
+
+    model.calibrator.logits = asking
+    model(**batch())
+    assert runs == (['shared'] if wanted else [])
+    outputs, base_logits = given[0]
+    if wanted:
+        with torch.no_grad():
+            assert torch.equal(base_logits, base_head.classify(base_head.shared(outputs.roi_feats)))

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet.calibration import SimCal
+from mmdet.calibration import SimCal, StepRoIs
 from mmdet.errors import ConfigError
 from mmdet.models.roi_heads import Shared2FCBBoxHead, Shared4Conv1FCBBoxHead
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.structures import ClassFrequency
 
 
@@ -65,7 +66,7 @@ def test_3fc_ft_starts_as_the_base_classifier(kind, device):
     calibrator = SimCal('3fc_ft').bind([base], frequency_of([1] * 6)).to(device)
     roi_feats = torch.randn(10, 8, 7, 7, device=device)
     base_logits, _ = base(roi_feats)
-    assert torch.equal(calibrator.logits(roi_feats, base.shared(roi_feats), base_logits), base_logits)
+    assert torch.equal(calibrator.logits(RoIOutputs(base, roi_feats)), base_logits)
 
 
 @pytest.mark.parametrize('loss_cls', ['CrossEntropyLoss', 'SeesawLoss'])
@@ -82,7 +83,7 @@ def test_3fc_ft_copies_cosine_classifiers_and_seesaws_logits(loss_cls):
     calibrator = SimCal('3fc_ft', threshold=2).bind(stages, frequency_of([1, 2, 1, 2, 1, 2]))
     roi_feats = torch.randn(10, 8, 7, 7)
     base_logits = [base(roi_feats)[0] for base in stages]
-    logits = [calibrator.logits(roi_feats, None, None, stage) for stage in range(3)]
+    logits = [calibrator.logits(RoIOutputs(base, roi_feats), stage) for stage, base in enumerate(stages)]
     assert all(torch.equal(own, given) for own, given in zip(logits, base_logits, strict=True))
 
     base_scores = stages[-1].class_scores(sum(base_logits) / 3)
@@ -91,7 +92,7 @@ def test_3fc_ft_copies_cosine_classifiers_and_seesaws_logits(loss_cls):
         torch.testing.assert_close(scores, base_scores, rtol=1e-5, atol=1e-7)
 
     labels = torch.arange(10) % 7
-    loss = calibrator.loss(logits[0], labels, num_rois=10)['s0.loss_cls']
+    loss = calibrator.loss(logits[0], StepRoIs(labels, 10))['s0.loss_cls']
     own_scores = stages[0].class_scores(base_logits[0])[torch.arange(10), labels]
     torch.testing.assert_close(loss, -own_scores.log().mean())
     loss.backward()
@@ -104,7 +105,7 @@ def test_a_random_head_on_seesaws_base_is_an_ordinary_softmax():
         in_channels=8, fc_out_channels=16, num_classes=2, loss_cls=dict(type='SeesawLoss', num_classes=2)
     )
     calibrator = SimCal('2fc_rand').bind([base], frequency_of([1, 200]))
-    logits = calibrator.logits(torch.randn(4, 8, 7, 7), None, None)
+    logits = calibrator.logits(RoIOutputs(base, torch.randn(4, 8, 7, 7)))
     base_scores = base.class_scores(torch.randn(4, 4))
     dual = calibrator.scores(base_scores, logits, 'dual')
     expected = torch.stack([logits.softmax(-1)[:, 0], base_scores[:, 1], base_scores[:, 2]], dim=1)
@@ -149,13 +150,13 @@ def test_each_stage_has_a_head_of_its_own():
     calibrator = SimCal('3fc_ft').bind(stages, frequency_of([1, 1, 1]))
     roi_feats = torch.randn(2, 8, 7, 7)
     for stage, base in enumerate(stages):
-        assert torch.equal(calibrator.logits(roi_feats, None, None, stage), base(roi_feats)[0])
+        assert torch.equal(calibrator.logits(RoIOutputs(base, roi_feats), stage), base(roi_feats)[0])
 
 
 def test_loss_is_the_mean_over_the_steps_rois():
     calibrator, _ = bound('2fc_rand', [1, 1])
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 0, 1])
-    loss = calibrator.loss(logits, labels, num_rois=6)['s0.loss_cls']
+    loss = calibrator.loss(logits, StepRoIs(labels, 6))['s0.loss_cls']
     assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, labels))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet.datasets.samplers import bi_level
+from mmdet.datasets.samplers import bi_level, stream_sampler
 from mmdet.datasets.samplers.bi_level import BiLevelSampler, BiLevelStream
 from mmdet.errors import ConfigError
 from mmdet.structures import ClassFrequency
@@ -103,7 +103,7 @@ def test_any_number_of_ranks_shares_the_same_stream(world, images_per_class, see
 
     def rank_draws(rank, world_size, count):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bi_level, 'get_dist_info', lambda: (rank, world_size))
+            patch.setattr(stream_sampler, 'get_dist_info', lambda: (rank, world_size))
             patch.setattr(bi_level, 'get_world_size', lambda: world_size)
             sampler = BiLevelSampler(dataset, classes_per_step=8, images_per_class=images_per_class, seed=seed)
         assert sampler.images_per_step * world_size == 8 * images_per_class

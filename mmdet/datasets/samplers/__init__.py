@@ -3,5 +3,15 @@ from .aspect_ratio import AspectRatioBatchSampler
 from .bi_level import BiLevelSampler, BiLevelStream
 from .draw import Draw
 from .image_samplers import DefaultSampler, InfiniteSampler
+from .stream_sampler import ImageSampler, StreamSampler
 
-__all__ = ['AspectRatioBatchSampler', 'BiLevelSampler', 'BiLevelStream', 'DefaultSampler', 'Draw', 'InfiniteSampler']
+__all__ = [
+    'AspectRatioBatchSampler',
+    'BiLevelSampler',
+    'BiLevelStream',
+    'DefaultSampler',
+    'Draw',
+    'ImageSampler',
+    'InfiniteSampler',
+    'StreamSampler',
+]

@@ -1,17 +1,16 @@
 """Bi-level class-balanced sampling (SimCal, sec. 4.1): first a class, then an image that contains it."""
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from mmengine.dist import get_dist_info, get_world_size, sync_random_seed
-from torch.utils.data import Sampler
+from mmengine.dist import get_world_size, sync_random_seed
 
 from mmdet.errors import ConfigError
 from mmdet.registry import DATA_SAMPLERS
 from mmdet.utils.seeding import keyed_uniforms
 
-from .draw import Draw
+from .stream_sampler import StreamSampler, check_count
 
-_BLOCK = 4096
 _CLASS_STREAM, _IMAGE_STREAM = 0, 1
 
 
@@ -27,6 +26,7 @@ class BiLevelStream:
         tau: classes are drawn with probability proportional to `min(instance_count, cap) ** tau`; 0 is uniform.
         cap: in instances, at least 1.
         seed: of the stream.
+        fewer_than: only classes with fewer training instances are drawn, if given.
 
     Classes without an image are never drawn.
 
@@ -42,6 +42,7 @@ class BiLevelStream:
         tau: float = 0.0,
         cap: int = 100,
         seed: int = 0,
+        fewer_than: int | None = None,
     ):
         if images_per_class < 1 or cap < 1:
             name, value = ('images_per_class', images_per_class) if images_per_class < 1 else ('cap', cap)
@@ -53,7 +54,12 @@ class BiLevelStream:
             raise ConfigError('bi-level sampling: no class has a training image')
         self.images = np.concatenate([np.asarray(images, dtype=np.int64) for images in images_of_class])
         self.first_image = np.cumsum(self.num_images) - self.num_images
-        weight = np.where(self.num_images > 0, np.minimum(instance_count, cap).astype(float) ** tau, 0)
+        can_be_drawn = self.num_images > 0
+        if fewer_than is not None:
+            can_be_drawn &= np.asarray(instance_count) < fewer_than
+            if not can_be_drawn.any():
+                raise ConfigError(f'calibration.sampler.fewer_than={fewer_than}: no class has so few instances')
+        weight = np.where(can_be_drawn, np.minimum(instance_count, cap).astype(float) ** tau, 0)
         self.cumulative = np.cumsum(weight / weight.sum())
         self.last_class = int(np.flatnonzero(weight)[-1])
         self.images_per_class = images_per_class
@@ -75,9 +81,8 @@ def images_of_rank(classes_per_step: int, images_per_class: int) -> int:
     Raises:
         ConfigError: an empty step, or one the ranks cannot share evenly.
     """
-    for name, value in dict(classes_per_step=classes_per_step, images_per_class=images_per_class).items():
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f'calibration.sampler.{name}={value}: must be an integer from 1')
+    check_count('classes_per_step', classes_per_step)
+    check_count('images_per_class', images_per_class)
     images_per_step, world_size = classes_per_step * images_per_class, get_world_size()
     if images_per_step % world_size:
         raise ConfigError(
@@ -88,57 +93,36 @@ def images_of_rank(classes_per_step: int, images_per_class: int) -> int:
 
 
 @DATA_SAMPLERS.register_module()
-class BiLevelSampler(Sampler):
-    """Feeds a data loader with this rank's share of a bi-level stream, without end.
+class BiLevelSampler(StreamSampler):
+    """Draws a class, then an image that contains it.
 
-    A step is `classes_per_step * images_per_class` draws of the stream, of all ranks together: rank r of W
-    takes draws r, r + W, ..., so that W ranks see in a step what one would.
+    A step is `classes_per_step * images_per_class` draws of the stream, of all ranks together.
 
     Args:
         dataset: with `images_to_learn_class()` and `class_frequency()`.
         classes_per_step: n, classes drawn for a step of all ranks together.
-        images_per_class, tau, cap: see `BiLevelStream`.
+        images_per_class, tau, cap, fewer_than: see `BiLevelStream`.
         seed: the same on every rank; None lets rank 0 choose one.
-
-    Attributes:
-        images_per_step: of this rank: the batch size it is to be used with.
     """
 
     def __init__(
         self,
-        dataset,
+        dataset: Any,
         classes_per_step: int = 16,
         images_per_class: int = 1,
         tau: float = 0.0,
         cap: int = 100,
+        fewer_than: int | None = None,
         seed: int | None = None,
     ):
-        self.rank, self.world_size = get_dist_info()
-        self.images_per_step = images_of_rank(classes_per_step, images_per_class)
-        self.stream = BiLevelStream(
+        images_per_step = images_of_rank(classes_per_step, images_per_class)
+        stream = BiLevelStream(
             dataset.images_to_learn_class(),
             dataset.class_frequency().instance_count,
             images_per_class,
             tau,
             cap,
             sync_random_seed() if seed is None else seed,
+            fewer_than,
         )
-        self.num_images = len(dataset)
-        self.num_skipped = 0
-
-    def __len__(self) -> int:
-        """This rank's draws for as many images as the data set has: what mmengine takes for an epoch."""
-        return max(self.num_images // self.world_size, 1)
-
-    def skip(self, num_draws: int) -> None:
-        """Continue the stream `num_draws` of this rank's draws further on, as a resumed run does."""
-        self.num_skipped += num_draws
-
-    def __iter__(self) -> Iterator[Draw]:
-        drawn = self.num_skipped
-        while True:
-            first = self.rank + drawn * self.world_size
-            columns = map(np.ndarray.tolist, self.stream.draws(first, _BLOCK, self.world_size))
-            for number, image, label in zip(*columns, strict=True):
-                yield Draw(image, self.stream.seed, number, label)
-            drawn += _BLOCK
+        super().__init__(stream, images_per_step, len(dataset))

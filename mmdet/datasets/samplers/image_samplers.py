@@ -12,7 +12,8 @@ from mmdet.utils.seeding import keyed_generator
 from .draw import Draw
 
 
-def _epoch_order(size: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
+def epoch_order(size: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray:
+    """(size,) the order in which an epoch visits the images."""
     return keyed_generator(seed, epoch).permutation(size) if shuffle else np.arange(size)
 
 
@@ -38,7 +39,7 @@ class DefaultSampler(Sampler):
 
     def __iter__(self) -> Iterator[Draw]:
         size = len(self.dataset)
-        order = _epoch_order(size, self.seed, self.epoch, self.shuffle)
+        order = epoch_order(size, self.seed, self.epoch, self.shuffle)
         for position in range(self.rank, self.total_size, self.world_size):
             yield Draw(int(order[position % size]), self.seed, self.epoch * size + position)
 
@@ -73,7 +74,7 @@ class InfiniteSampler(Sampler):
         number = self.rank + self.num_skipped * self.world_size
         while True:
             epoch = number // size
-            order = _epoch_order(size, self.seed, epoch, self.shuffle)
+            order = epoch_order(size, self.seed, epoch, self.shuffle)
             while number // size == epoch:
                 yield Draw(int(order[number % size]), self.seed, number)
                 number += self.world_size

@@ -1,19 +1,24 @@
 """Two-stage detectors: a trunk, an RPN that proposes boxes, a RoI head that names them."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet.errors import ConfigError
+from mmdet.models.task_modules import RandomSampler, SampledRoIs
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
+from .base import BaseDetector
+
+Seen = tuple[Any, list[InstanceData]]
+
 
 @MODELS.register_module()
-class TwoStageDetector(BaseModel):
+class TwoStageDetector(BaseDetector):
     """A detector built from the parts its config names.
 
     Args:
@@ -98,6 +103,108 @@ class TwoStageDetector(BaseModel):
         ):
             set_predictions(sample, detections)
         return data_samples
+
+    # What `BaseDetector` asks for
+
+    @property
+    def calibrator(self) -> nn.Module | None:
+        """The RoI head's."""
+        return self.roi_head.calibrator
+
+    def set_calibrator(self, calibrator: nn.Module | None) -> None:
+        """Give it to the RoI head."""
+        self.roi_head.calibrator = calibrator
+
+    @property
+    def score_settings(self) -> list[str]:
+        """The RoI head's."""
+        return self.roi_head.score_settings
+
+    @score_settings.setter
+    def score_settings(self, settings: Sequence[str]) -> None:
+        self.roi_head.score_settings = list(settings)
+
+    @property
+    def with_mask(self) -> bool:
+        """Whether the RoI head has a mask branch."""
+        return self.roi_head.with_mask
+
+    @property
+    def last_pixel(self) -> int:
+        """The RoI head's."""
+        return self.roi_head.last_pixel
+
+    def num_classes_of_heads(self) -> dict[str, int]:
+        """Of every box head, and of every mask head that has a mask for each class."""
+        return dict(_num_classes(self.roi_head))
+
+    def look(self, inputs: Tensor, data_samples: Sequence[DetDataSample]) -> Seen:
+        """The pyramid, as the RoI head takes it, and every image's proposals."""
+        feats = self.extract_feat(inputs)
+        proposals = self.rpn_head.predict(feats, data_samples)
+        return self.context(feats), proposals
+
+    def predict_boxes(self, seen: Seen, data_samples: Sequence[DetDataSample]) -> list[dict[str, InstanceData]]:
+        """Detections without masks, see `BaseRoIHead.predict_boxes`."""
+        return self.roi_head.predict_boxes(*seen, data_samples)
+
+    def mask_probabilities(self, seen: Seen, rois: Tensor, labels: Tensor) -> Tensor:
+        """(K, 5) detected boxes and (K,) classes -> (K, M, M) in [0, 1]."""
+        return self.roi_head.mask_probabilities(seen[0], rois, labels)
+
+    def paste(self, probabilities: Tensor, boxes: Tensor, sample: DetDataSample) -> list[Mapping[str, Any]]:
+        """(K, M, M) masks of (K, 4) boxes, in pixels of the original image, as run-length encodings of it."""
+        return self.roi_head.paste(probabilities, boxes, sample)
+
+    @property
+    def box_heads(self) -> Sequence[nn.Module]:
+        """The RoI head's, stage by stage."""
+        return self.roi_head.bbox_heads
+
+    def train_proposals(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> list[InstanceData]:
+        """Every image's proposals by `train_cfg.rpn_proposal`."""
+        return self.rpn_head.predict(feats, data_samples, self.proposal_cfg)
+
+    def context(self, feats: Sequence[Tensor]) -> Any:
+        """The pyramid as the RoI head takes it."""
+        return self.roi_head.context(feats)
+
+    def stages_of_rois(
+        self, feats: Any, proposals: Sequence[InstanceData], data_samples: Sequence[DetDataSample]
+    ) -> Iterator[list[SampledRoIs]]:
+        """The RoIs that a training step samples of every image, stage by stage."""
+        return self.roi_head.stages_of_rois(feats, proposals, data_samples)
+
+    def box_feats(self, feats: Any, rois: Tensor, stage: int = 0) -> Tensor:
+        """What the box head of a stage sees of (R, 5) RoIs: (R, D, S, S)."""
+        return self.roi_head.box_feats(feats, rois, stage)
+
+    def most_rois(self) -> list[tuple[int, int]]:
+        """The most positives, and the most RoIs, that a training step samples of an image, stage by stage.
+
+        Raises:
+            ConfigError: a sampler that bounds them not.
+        """
+        samplers = self.roi_head.bbox_sampler
+        samplers = samplers if isinstance(samplers, list) else [samplers]
+        for sampler in samplers:
+            if not isinstance(sampler, RandomSampler):
+                raise ConfigError(
+                    'calibration.feature_bank needs model.train_cfg.rcnn.sampler of type RandomSampler, whose RoIs are '
+                    f'bounded in number, not {type(sampler).__name__}; calibrate without it'
+                )
+        return [(int(sampler.num * sampler.pos_fraction), sampler.num) for sampler in samplers]
+
+
+def _num_classes(roi_head: nn.Module) -> Iterator[tuple[str, int]]:
+    """Of the heads that have something for every class, with their keys in `model`."""
+    for kind in ('bbox_head', 'mask_head'):
+        heads = getattr(roi_head, kind, None)
+        if isinstance(heads, nn.ModuleList):
+            named = [(f'roi_head.{kind}.{stage}', head) for stage, head in enumerate(heads)]
+        else:
+            named = [(f'roi_head.{kind}', heads)] if heads is not None else []
+        yield from ((key, head.num_classes) for key, head in named if not getattr(head, 'class_agnostic', False))
 
 
 def _check_channels(backbone: torch.nn.Module, neck: torch.nn.Module) -> None:

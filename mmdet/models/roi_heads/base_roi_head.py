@@ -1,6 +1,7 @@
 """What RoI heads of one stage and of several have in common: sampling, scores, suppression and masks."""
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -12,6 +13,10 @@ from mmdet.models.post_processing import RLE, BoxesOf, multiclass_nms, paste_mas
 from mmdet.models.task_modules import MaxIoUAssigner, RandomSampler, SampledRoIs
 from mmdet.structures import DetDataSample
 from mmdet.structures.boxes import boxes_to_rois, scale_boxes
+
+from .roi_outputs import RoIOutputs
+
+ScoresOf = Callable[[str, slice], Tensor]
 
 
 class BaseRoIHead(BaseModule):
@@ -106,46 +111,46 @@ class BaseRoIHead(BaseModule):
             For each image {setting: instances with `bboxes` in pixels of the network input, `scores`, `labels` and
             `roi_index`, the proposal each comes from}.
         """
-        boxes, scores, reg_feats = self._score(feats, [image.bboxes for image in proposals], data_samples)
-        counts = [len(image_boxes) for image_boxes in boxes]
-        detections = []
-        for i, (image_boxes, image_feats, sample) in enumerate(
-            zip(boxes, reg_feats.split(counts), data_samples, strict=True)
-        ):
-            image_scores = {setting: of_all.split(counts)[i] for setting, of_all in scores.items()}
-            detections.append(self._detect(image_boxes, image_feats, image_scores, sample))
+        boxes, scores_of, reg_feats = self._score(feats, [image.bboxes for image in proposals], data_samples)
+        detections, first = [], 0
+        for image_boxes, sample in zip(boxes, data_samples, strict=True):
+            of_image = slice(first, first + len(image_boxes))
+            detections.append(self._detect(image_boxes, reg_feats[of_image], scores_of, of_image, sample))
+            first = of_image.stop
         return detections
 
     def _score(
         self, feats: Sequence[Tensor], boxes: Sequence[Tensor], data_samples: Sequence[DetDataSample]
-    ) -> tuple[Sequence[Tensor], dict[str, Tensor], Tensor]:
+    ) -> tuple[Sequence[Tensor], ScoresOf, Tensor]:
         """Through all stages.
 
         Returns:
-            The last stage's boxes of every image, (R, C + 1) scores by setting, and (R, D) features from which the last
-            stage regresses boxes.
+            The last stage's boxes of every image; a function from a setting and a slice of all images' RoIs to their
+            (R, C + 1) scores, so that no two settings' scores need be in memory together; and (R, D) features from
+            which the last stage regresses boxes.
         """
-        calibrated = [setting for setting in self.score_settings if setting != 'base']
+        calibrated = any(setting != 'base' for setting in self.score_settings)
         base_logits, calibrated_logits = [], []
         for stage, head in enumerate(self.bbox_heads):
-            roi_feats = self.box_feats(feats, boxes_to_rois(boxes), stage)
-            shared_feats = head.shared(roi_feats)
-            base_logits.append(head.classify(shared_feats))
+            outputs = RoIOutputs(head, self.box_feats(feats, boxes_to_rois(boxes), stage))
+            base_logits.append(outputs.logits)
             if calibrated:
-                calibrated_logits.append(self.calibrator.logits(roi_feats, shared_feats, base_logits[-1], stage))
+                calibrated_logits.append(outputs.logits_of(self.calibrator, stage))
             if stage + 1 < self.num_stages:
-                labels, deltas = head.foreground_class(base_logits[-1]), head.regress(shared_feats)
+                labels, deltas = head.foreground_class(outputs.logits), head.regress(outputs.shared_feats)
                 boxes = _moved(head, boxes, labels, deltas, data_samples)
-        reg_feats = self.bbox_heads[-1].reg_branch(shared_feats)
         base_scores = self.bbox_heads[-1].class_scores(_mean(base_logits))
-        scores = dict.fromkeys(self.score_settings, base_scores)
-        if calibrated:
-            logits = _mean(calibrated_logits)
-            scores.update({setting: self.calibrator.scores(base_scores, logits, setting) for setting in calibrated})
-        return boxes, scores, reg_feats
+        logits = _mean(calibrated_logits) if calibrated else None
+
+        def scores_of(setting: str, rois: slice) -> Tensor:
+            if setting == 'base':
+                return base_scores[rois]
+            return self.calibrator.scores(base_scores[rois], _rows(logits, rois), setting)
+
+        return boxes, scores_of, self.bbox_heads[-1].reg_branch(outputs.shared_feats)
 
     def _detect(
-        self, rois: Tensor, reg_feats: Tensor, scores: dict[str, Tensor], sample: DetDataSample
+        self, rois: Tensor, reg_feats: Tensor, scores_of: ScoresOf, of_image: slice, sample: DetDataSample
     ) -> dict[str, InstanceData]:
         """Per-class non-maximum suppression of one image's RoIs under every setting."""
         head = self.bbox_heads[-1]
@@ -154,8 +159,9 @@ class BaseRoIHead(BaseModule):
             return head.decode(rois[roi_index], head.candidate_deltas(reg_feats, roi_index, labels), sample.img_shape)
 
         detections = {}
-        for setting, setting_scores in scores.items():
-            boxes, kept_scores, labels, roi_index = self._suppress(boxes_of, setting_scores[:, :-1], sample)
+        for setting in self.score_settings:
+            scores = scores_of(setting, of_image)[:, :-1]
+            boxes, kept_scores, labels, roi_index = self._suppress(boxes_of, scores, sample)
             detections[setting] = InstanceData(bboxes=boxes, scores=kept_scores, labels=labels, roi_index=roi_index)
         return detections
 
@@ -190,9 +196,16 @@ class BaseRoIHead(BaseModule):
         return paste_masks_to_rle(probabilities, boxes, sample.ori_shape, self.test_cfg.mask_thr_binary)
 
 
-def _mean(logits: Sequence[Tensor]) -> Tensor:
-    """The mean of the stages' logits, float32."""
+def _mean(logits: Sequence[Any]) -> Any:
+    """The mean of the stages' logits, float32; a calibrator's may be tuples of tensors."""
+    if isinstance(logits[0], tuple):
+        return tuple(_mean(of_all_stages) for of_all_stages in zip(*logits, strict=True))
     return sum(of_stage.float() for of_stage in logits) / len(logits)
+
+
+def _rows(logits: Any, rois: slice) -> Any:
+    """Of logits of all RoIs, those of some."""
+    return tuple(_rows(part, rois) for part in logits) if isinstance(logits, tuple) else logits[rois]
 
 
 def _moved(

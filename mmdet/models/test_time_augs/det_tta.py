@@ -27,9 +27,9 @@ _FLIPPED_AXES = dict(horizontal=(-1,), vertical=(-2,), diagonal=(-2, -1))
 
 @MODELS.register_module()
 class DetTTAModel(BaseModel):
-    """A two-stage detector that looks at several views of each image, as `TestTimeAug` makes them.
+    """A detector (a `BaseDetector`) that looks at several views of each image, as `TestTimeAug` makes them.
 
-    Every score setting's detections are merged by themselves. The pyramids of all views of a batch are held
+    Every score setting's detections are merged by themselves. What was seen of all views of a batch is held
     until its masks are drawn.
 
     Args:
@@ -70,20 +70,18 @@ class DetTTAModel(BaseModel):
             raise ValueError(f'DetTTAModel only predicts; it has no mode {mode!r}')
         if not all('flip' in sample and 'flip_direction' in sample for view in data_samples for sample in view):
             raise ConfigError("tta_pipeline: PackDetInputs must keep 'flip' and 'flip_direction' in its meta_keys")
-        detector, head = self.module, self.module.roi_head
-        pyramids, found = [], []
+        detector = self.module
+        views_seen, found = [], []
         for images, samples in zip(inputs, data_samples, strict=True):
-            feats = detector.extract_feat(images)
-            proposals = detector.rpn_head.predict(feats, samples)
-            feats = head.context(feats)
-            found.append(head.predict_boxes(feats, proposals, samples))
-            pyramids.append(feats if head.with_mask else None)
+            seen = detector.look(images, samples)
+            found.append(detector.predict_boxes(seen, samples))
+            views_seen.append(seen if detector.with_mask else None)
         detections = [
             self._merged(of_views, samples)
             for of_views, samples in zip(zip(*found, strict=True), zip(*data_samples, strict=True), strict=True)
         ]
-        if head.with_mask:
-            share_masks(detections, lambda unique: self._masks(pyramids, unique, data_samples))
+        if detector.with_mask:
+            share_masks(detections, lambda unique: self._masks(views_seen, unique, data_samples))
         for sample, image in zip(data_samples[0], detections, strict=True):
             for instances in image.values():
                 del instances.roi_index, instances.view_bboxes
@@ -123,25 +121,25 @@ class DetTTAModel(BaseModel):
 
     def _masks(
         self,
-        pyramids: Sequence[Sequence[Tensor]],
+        views_seen: Sequence[Any],
         instances: Sequence[InstanceData],
         data_samples: Sequence[Sequence[DetDataSample]],
     ) -> list[list[RLE]]:
         """The masks of every image's merged detections, of the mean of all views' probabilities."""
-        head = self.module.roi_head
+        detector = self.module
         labels = torch.cat([image.labels for image in instances])
         total: Tensor | float = 0.0
-        for view, (feats, samples) in enumerate(zip(pyramids, data_samples, strict=True)):
+        for view, (seen, samples) in enumerate(zip(views_seen, data_samples, strict=True)):
             # A box on its way to the original image and back is rounded: its own view has it as it was.
             boxes = [
                 torch.where(
-                    (image.roi_index % len(pyramids) == view)[:, None],
+                    (image.roi_index % len(views_seen) == view)[:, None],
                     image.view_bboxes,
                     self._to_view(image.bboxes, sample),
                 )
                 for image, sample in zip(instances, samples, strict=True)
             ]
-            probabilities = head.mask_probabilities(feats, boxes_to_rois(boxes), labels)
+            probabilities = detector.mask_probabilities(seen, boxes_to_rois(boxes), labels)
             of_images = probabilities.split([len(image) for image in instances])
             total = total + torch.cat(
                 [
@@ -149,9 +147,9 @@ class DetTTAModel(BaseModel):
                     for of_image, sample in zip(of_images, samples, strict=True)
                 ]
             )
-        means = (total / len(pyramids)).split([len(image) for image in instances])
+        means = (total / len(views_seen)).split([len(image) for image in instances])
         return [
-            head.paste(mean, image.bboxes, sample)
+            detector.paste(mean, image.bboxes, sample)
             for mean, image, sample in zip(means, instances, data_samples[0], strict=True)
         ]
 
@@ -166,5 +164,5 @@ class DetTTAModel(BaseModel):
     def _mirrored(self, boxes: Tensor, sample: DetDataSample) -> Tensor:
         if not sample.flip:
             return boxes
-        size = [length - self.module.roi_head.last_pixel for length in sample.ori_shape]
+        size = [length - self.module.last_pixel for length in sample.ori_shape]
         return flip_boxes(boxes, size, sample.flip_direction)

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmdet.calibration import CalibrationModel, DrawnClassSelector, build_calibrator
 from mmdet.errors import ConfigError
 from mmdet.models.roi_heads import FusedSemanticHead, HTCMaskHead, Shared2FCBBoxHead
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.models.task_modules import SampledRoIs
 from mmdet.registry import MODELS
 from mmdet.structures import ClassFrequency, DetDataSample
@@ -326,9 +327,10 @@ def test_calibrated_heads_start_as_the_base_of_their_stage(config):
     logits = []
     for stage, head in enumerate(roi_head.bbox_heads):
         roi_feats = roi_head.box_feats(feats, rois, stage)
-        shared_feats = head.shared(roi_feats)
-        logits.append(head.classify(shared_feats))
-        assert torch.equal(roi_head.calibrator.logits(roi_feats, shared_feats, logits[-1], stage), logits[-1])
+        outputs = RoIOutputs(head, roi_feats)
+        logits.append(outputs.logits)
+        assert torch.equal(logits[-1], head.classify(head.shared(roi_feats)))
+        assert torch.equal(roi_head.calibrator.logits(outputs, stage), logits[-1])
     assert not torch.allclose(logits[0], logits[1])
 
 

@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdet.errors import ConfigError
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
 
-from .calibrator import Calibrator
+from ..calibrator import Calibrator, check_range, device_of
+from ..step_rois import StepRoIs
 from .classification_heads import FineTunedHead, build_head
 
 
@@ -32,12 +33,12 @@ class SimCal(Calibrator):
     """
 
     score_settings = ('dual', 'calibrated', 'average')
-    uses_base_outputs = False
+    compared_settings = ('base', 'calibrated', 'dual')
+    learns_from = 'roi_feats'
+    choices = {'threshold': (100, 10, 30, 300, 1000)}
 
     def __init__(self, head: str = '3fc_ft', threshold: int = 100):
         super().__init__()
-        if threshold < 0:
-            raise ConfigError(f'threshold={threshold}: SimCal\'s T counts training instances and cannot be below 0')
         self.head = head
         self.threshold = threshold
 
@@ -49,22 +50,31 @@ class SimCal(Calibrator):
         self.heads = nn.ModuleList(build_head(self.head, base_head) for base_head in base_heads)
         copied_logits = base_heads[0].has_custom_cls_logits and isinstance(self.heads[0], FineTunedHead)
         self.to_softmax_logits = base_heads[0].loss_cls.to_softmax_logits if copied_logits else None
-        counts = torch.as_tensor(frequency.instance_count)
-        self.register_buffer('is_rare', counts < self.threshold, persistent=False)
-        return self.to(base_heads[0].fc_cls.weight.device)
+        self.register_buffer('instance_count', torch.as_tensor(frequency.instance_count), persistent=False)
+        self.to(device_of(base_heads))
+        return super().bind(base_heads, frequency)
 
-    def logits(
-        self, roi_feats: Tensor, shared_feats: Tensor | None, base_logits: Tensor | None, stage: int = 0
-    ) -> Tensor:
-        """(R, D, S, S) RoI features -> (R, C + 1); the base's own features and logits play no part.
+    def choose(self, **values: int) -> None:
+        """Set T.
+
+        Raises:
+            ConfigError: a T below 0.
+        """
+        super().choose(**values)
+        check_range('threshold', self.threshold, self.threshold >= 0, 'a count of training instances from 0')
+        self.register_buffer('is_rare', self.instance_count < self.threshold, persistent=False)
+
+    def logits(self, outputs: RoIOutputs, stage: int = 0) -> Tensor:
+        """(R, C + 1) from the RoI features; the base's own features and logits play no part.
 
         A copy of a base that was trained with a loss of its own logits (Seesaw: C + 2) gives those.
         """
-        return self.heads[stage](roi_feats)
+        return self.heads[stage](outputs.roi_feats)
 
-    def loss(self, logits: Tensor, labels: Tensor, num_rois: float, stage: int = 0) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """Softmax cross-entropy over all C + 1 classes, its mean over the step's RoIs."""
-        return {f's{stage}.loss_cls': F.cross_entropy(self._softmax_logits(logits), labels, reduction='sum') / num_rois}
+        sum_of_losses = F.cross_entropy(self._softmax_logits(logits), step.labels, reduction='sum')
+        return {f's{stage}.loss_cls': sum_of_losses / step.num_rois}
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'dual') -> Tensor:
         """(R, C + 1) base scores and calibrated logits -> (R, C + 1) float32 scores."""
