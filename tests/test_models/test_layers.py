@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.registry import MODELS
 
 
@@ -64,3 +65,17 @@ def test_normed_convolution(norm_over_kernel):
             kernel /= kernel.norm(dim=0) ** 0.5 + 1e-6
     scaled = 10 * x / (x.norm(dim=1, keepdim=True) ** 0.5 + 1e-6)
     torch.testing.assert_close(layer(x), F.conv2d(scaled, weight, layer.bias), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('given', 'wanted'),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_becomes_single_and_double_stays(given, wanted):
+    found = at_least_float32(torch.tensor([0.5, -2.0], dtype=given))
+    assert found.dtype == wanted and found.tolist() == [0.5, -2.0]

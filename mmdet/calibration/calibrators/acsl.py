@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
 
@@ -46,7 +47,7 @@ class ACSL(LastLayer):
 
     def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """The sum of the binary cross-entropies that take part, divided by the step's RoIs."""
-        logits = logits.float()
+        logits = at_least_float32(logits)
         target = F.one_hot(step.labels, logits.shape[1]).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, target, reduction='none')
         return {f's{stage}.loss_cls': (losses * self.taking_part(logits.detach(), step)).sum() / step.num_rois}

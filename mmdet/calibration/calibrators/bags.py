@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
 
@@ -69,7 +70,7 @@ class BAGS(LastLayer):
 
     def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """The loss of every group, `loss_cls_0` that of background and object."""
-        pair, *of_groups = logits.float().split(self.widths, dim=1)
+        pair, *of_groups = at_least_float32(logits).split(self.widths, dim=1)
         is_object = (step.labels < len(self.column)).long()
         losses = {f's{stage}.loss_cls_0': F.cross_entropy(pair, is_object, reduction='sum') / step.num_rois}
         for number, of_group in enumerate(of_groups):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
@@ -66,7 +67,7 @@ class DisAlign(Calibrator):
 
     def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """The weighted mean of the softmax cross-entropy over the step's RoIs."""
-        losses = F.cross_entropy(logits.float(), step.labels, reduction='none')
+        losses = F.cross_entropy(at_least_float32(logits), step.labels, reduction='none')
         return {f's{stage}.loss_cls': step.share_of_mean(losses, self.class_weight[step.labels])}
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'calibrated') -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.structures import ClassFrequency
 
@@ -45,7 +46,7 @@ class LastLayer(Calibrator):
 
     def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """Softmax cross-entropy, its mean over the step's RoIs."""
-        losses = F.cross_entropy(logits.float(), step.labels, reduction='none')
+        losses = F.cross_entropy(at_least_float32(logits), step.labels, reduction='none')
         return {f's{stage}.loss_cls': self.reduced(losses, step)}
 
     def reduced(self, losses: Tensor, step: StepRoIs) -> Tensor:

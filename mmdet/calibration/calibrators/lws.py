@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
@@ -38,7 +39,7 @@ class LWS(Calibrator):
 
     def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """Softmax cross-entropy, its mean over the step's RoIs."""
-        return {f's{stage}.loss_cls': F.cross_entropy(logits.float(), step.labels, reduction='sum') / step.num_rois}
+        return {f's{stage}.loss_cls': F.cross_entropy(at_least_float32(logits), step.labels, reduction='sum') / step.num_rois}
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'calibrated') -> Tensor:
         """(R, C + 1) base scores and scaled logits -> (R, C + 1) float32 scores."""

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
@@ -54,7 +55,7 @@ class NCM(Calibrator):
     def observe(self, outputs: RoIOutputs, step: StepRoIs, stage: int = 0) -> None:
         """Add the step's positives, of all ranks, to the sums of their classes."""
         is_object = step.labels < self.roi_count.shape[1]
-        labels, feats = step.labels[is_object], outputs.class_feats[is_object].float()
+        labels, feats = step.labels[is_object], at_least_float32(outputs.class_feats[is_object])
         sums = torch.zeros_like(self.feature_sum[stage]).index_add_(0, labels, feats)
         counts = torch.bincount(labels, minlength=len(self.roi_count[stage])).to(sums.dtype)
         self.feature_sum[stage] += sum_over_ranks(sums)
@@ -62,7 +63,7 @@ class NCM(Calibrator):
 
     def logits(self, outputs: RoIOutputs, stage: int = 0) -> Tensor:
         """(R, C) cosines over the temperature, minus infinity for a class without a mean."""
-        cosines = F.linear(F.normalize(outputs.class_feats.float()), F.normalize(self.feature_sum[stage]))
+        cosines = F.linear(F.normalize(at_least_float32(outputs.class_feats)), F.normalize(self.feature_sum[stage]))
         return (cosines / self.temperature).masked_fill(self.roi_count[stage] == 0, -torch.inf)
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'calibrated') -> Tensor:

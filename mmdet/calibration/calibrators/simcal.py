@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
@@ -77,7 +78,7 @@ class SimCal(Calibrator):
         return {f's{stage}.loss_cls': sum_of_losses / step.num_rois}
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'dual') -> Tensor:
-        """(R, C + 1) base scores and calibrated logits -> (R, C + 1) float32 scores."""
+        """(R, C + 1) base scores and calibrated logits -> (R, C + 1) scores, at least float32."""
         self.check_setting(setting)
         if setting == 'base':
             return base_scores
@@ -90,5 +91,6 @@ class SimCal(Calibrator):
         return torch.where(from_calibrated, calibrated, base_scores)
 
     def _softmax_logits(self, logits: Tensor) -> Tensor:
-        """Of whatever logits the heads give, those (R, C + 1) of an ordinary softmax, float32."""
-        return logits.float() if self.to_softmax_logits is None else self.to_softmax_logits(logits.float())
+        """Of whatever logits the heads give, those (R, C + 1) of an ordinary softmax, at least float32."""
+        logits = at_least_float32(logits)
+        return logits if self.to_softmax_logits is None else self.to_softmax_logits(logits)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmdet.errors import ConfigError
+from mmdet.models.layers.precision import at_least_float32
 
 
 def check_softmax(base_heads: Sequence[nn.Module], calibrator: str) -> None:
@@ -22,7 +23,7 @@ def check_softmax(base_heads: Sequence[nn.Module], calibrator: str) -> None:
 
 def softmax_logits(head: nn.Module, logits: Tensor) -> Tensor:
     """From a base's logits to (R, C + 1) float32 whose softmax are its scores."""
-    logits = logits.float()
+    logits = at_least_float32(logits)
     return head.loss_cls.to_softmax_logits(logits) if head.has_custom_cls_logits else logits
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from mmdet.errors import ConfigError
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.layers.sparse_gradient_conv import conv_with_sparse_gradient
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
@@ -24,8 +25,8 @@ class LevelPredictions(NamedTuple):
     """What the network says of the A anchors of one pyramid level, in the order of `AnchorGenerator.grid_priors`.
 
     Attributes:
-        logits: (B, A) float32, of being an object.
-        deltas: (B, A, 4) float32.
+        logits: (B, A) of being an object, at least float32.
+        deltas: (B, A, 4), at least float32.
         anchors: (A, 4).
         size: (height, width) of the feature map.
     """
@@ -149,9 +150,9 @@ class RPNHead(BaseModule):
         logits, deltas = self(feats)
         sizes = [tuple(x.shape[-2:]) for x in logits]
         anchors = self.anchor_generator.grid_priors(sizes, device=logits[0].device)
-        # Numbers in the order of the anchors, and in float32: in half precision a coordinate is off by pixels.
-        logits = [x.permute(0, 2, 3, 1).flatten(1).float() for x in logits]
-        deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4).float() for x in deltas]
+        # Numbers in the order of the anchors.
+        logits = [at_least_float32(x.permute(0, 2, 3, 1).flatten(1)) for x in logits]
+        deltas = [at_least_float32(x.permute(0, 2, 3, 1).reshape(len(x), -1, 4)) for x in deltas]
         return [LevelPredictions(*level) for level in zip(logits, deltas, anchors, sizes, strict=True)]
 
     def _loss(

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.post_processing import RLE, BoxesOf, multiclass_nms, paste_masks_to_rle
 from mmdet.models.task_modules import MaxIoUAssigner, RandomSampler, SampledRoIs
 from mmdet.structures import DetDataSample
@@ -68,7 +69,7 @@ class BaseRoIHead(BaseModule):
     def mask_probabilities(self, feats: Sequence[Tensor], rois: Tensor, labels: Tensor) -> Tensor:
         """(K, 5) detected boxes and (K,) classes -> (K, M, M) in [0, 1], the mean of all stages'."""
         logits = (self.mask_logits(feats, rois, labels, stage) for stage in range(self.num_stages))
-        return sum(of_stage.float().sigmoid() for of_stage in logits) / self.num_stages
+        return sum(at_least_float32(of_stage).sigmoid() for of_stage in logits) / self.num_stages
 
     def predict(
         self,
@@ -197,10 +198,10 @@ class BaseRoIHead(BaseModule):
 
 
 def _mean(logits: Sequence[Any]) -> Any:
-    """The mean of the stages' logits, float32; a calibrator's may be tuples of tensors."""
+    """The mean of the stages' logits, at least float32; a calibrator's may be tuples of tensors."""
     if isinstance(logits[0], tuple):
         return tuple(_mean(of_all_stages) for of_all_stages in zip(*logits, strict=True))
-    return sum(of_stage.float() for of_stage in logits) / len(logits)
+    return sum(at_least_float32(of_stage) for of_stage in logits) / len(logits)
 
 
 def _rows(logits: Any, rois: slice) -> Any:

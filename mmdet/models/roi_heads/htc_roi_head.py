@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import ConfigError
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.task_modules import SampledRoIs
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -106,7 +107,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
 
     def mask_probabilities(self, feats: Sequence[Tensor] | SemanticPyramid, rois: Tensor, labels: Tensor) -> Tensor:
         """(K, 5) boxes and (K,) classes -> (K, M, M) in [0, 1]: the last stage's alone, as in mmdetection 3."""
-        return self.mask_logits(feats, rois, labels, self.num_stages - 1).float().sigmoid()
+        return at_least_float32(self.mask_logits(feats, rois, labels, self.num_stages - 1)).sigmoid()
 
     # Training
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.post_processing import RLE, BoxesOf, paste_masks_legacy_to_rle
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -61,6 +62,6 @@ class LegacyHybridTaskCascadeRoIHead(LegacyDetection, HybridTaskCascadeRoIHead):
         previous, total = None, 0.0
         for head in self.mask_head:
             hidden = head.hidden(roi_feats, previous)
-            total = total + head.predict(hidden, labels).float().sigmoid()
+            total = total + at_least_float32(head.predict(hidden, labels)).sigmoid()
             previous = hidden if self.mask_info_flow else None
         return total / self.num_stages

@@ -5,6 +5,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.losses import accuracy
 from mmdet.models.task_modules import SampledRoIs
 from mmdet.registry import MODELS, TASK_UTILS
@@ -113,10 +114,10 @@ class BBoxHead(BaseModule):
         return self.classify(shared_feats), self.regress(shared_feats)
 
     def class_scores(self, cls_logits: Tensor) -> Tensor:
-        """Class logits -> (R, C + 1) float32 scores, background last."""
+        """Class logits -> (R, C + 1) scores, at least float32, background last."""
         if self.has_custom_cls_logits:
-            return self.loss_cls.get_activation(cls_logits.float())
-        return cls_logits.float().softmax(dim=-1)
+            return self.loss_cls.get_activation(at_least_float32(cls_logits))
+        return at_least_float32(cls_logits).softmax(dim=-1)
 
     def decode(self, boxes: Tensor, deltas: Tensor, max_shape: Sequence[int] | None) -> Tensor:
         """(K, 4) RoIs moved by (K, 4) deltas of one class each, clipped to `max_shape` (height, width)."""
