@@ -76,12 +76,12 @@ class BAGS(LastLayer):
         for number, of_group in enumerate(of_groups):
             is_own = self.group[step.labels] == number
             slot = torch.where(is_own, self.own_slot[step.labels], OTHERS)
-            weight = (is_own | self._chosen_others(is_own, step, number)).float()
+            weight = (is_own | self.chosen_others(is_own, step, number)).float()
             loss = step.share_of_mean(F.cross_entropy(of_group, slot, reduction='none'), weight)
             losses[f's{stage}.loss_cls_{number + 1}'] = loss
         return losses
 
-    def _chosen_others(self, is_own: Tensor, step: StepRoIs, group: int) -> Tensor:
+    def chosen_others(self, is_own: Tensor, step: StepRoIs, group: int) -> Tensor:
         """(R,) bool, which RoIs stand for `others` in a group: so many, of the step's at random."""
         wanted = int(self.others_ratio * int(sum_over_ranks(is_own.sum())))
         # Numbers of others are from 0 to 1: none of the group's own RoIs is among the highest.

@@ -39,7 +39,8 @@ class LWS(Calibrator):
 
     def loss(self, logits: Tensor, step: StepRoIs, stage: int = 0) -> dict[str, Tensor]:
         """Softmax cross-entropy, its mean over the step's RoIs."""
-        return {f's{stage}.loss_cls': F.cross_entropy(at_least_float32(logits), step.labels, reduction='sum') / step.num_rois}
+        sum_of_losses = F.cross_entropy(at_least_float32(logits), step.labels, reduction='sum')
+        return {f's{stage}.loss_cls': sum_of_losses / step.num_rois}
 
     def scores(self, base_scores: Tensor, logits: Tensor, setting: str = 'calibrated') -> Tensor:
         """(R, C + 1) base scores and scaled logits -> (R, C + 1) float32 scores."""

@@ -1,0 +1,8 @@
+_base_ = '../simcal_400steps.py'
+
+calibration = dict(
+    calibrator=dict(
+        _delete_=True,
+        type='DualHead',
+        rare=dict(type='NorCal', gamma=0.3, on=dict(type='SimCal'), on_scores='calibrated'),
+        others=dict(type='NorCal', gamma=0.4)))

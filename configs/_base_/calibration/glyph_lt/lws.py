@@ -1,0 +1,3 @@
+_base_ = 'crt.py'
+
+calibration = dict(calibrator=dict(type='LWS'))

@@ -1,0 +1,9 @@
+_base_ = '../simcal_400steps.py'
+
+calibration = dict(
+    calibrator=dict(
+        _delete_=True,
+        type='MeanScores',
+        first=dict(type='SimCal'),
+        first_scores='calibrated',
+        second=dict(type='NorCal', gamma=0.6)))

@@ -1,0 +1,3 @@
+_base_ = 'last_layer.py'
+
+calibration = dict(calibrator=dict(type='NorCal', gamma=0.3, on=dict(type='BAGS')))

@@ -1,0 +1,4 @@
+_base_ = '../simcal_400steps.py'
+
+calibration = dict(
+    calibrator=dict(_delete_=True, type='NorCal', gamma=0.3, on=dict(type='SimCal'), on_scores='calibrated'))

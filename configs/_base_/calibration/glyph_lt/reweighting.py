@@ -1,0 +1,3 @@
+_base_ = 'last_layer.py'
+
+calibration = dict(calibrator=dict(type='ReWeighting'))
