@@ -44,6 +44,7 @@ RESULT = 'calibrated.pth'
 _OF_STEPS = ('sampler', 'selector', 'max_steps')
 _OF_TRAINING = ('optim_wrapper', 'param_scheduler')
 _OPTIONAL = ('num_workers', 'feature_bank')
+_OF_COMPARISONS = ('choices',)
 _CHECKPOINTS_A_RUN = 10
 _CHECKPOINTS_WITH_A_BANK = 2  # writing them would take longer than repeating what lies between them
 _INITIALISATION = 1  # sets the stream of the calibrator's initial weights apart from others keyed to the seed alone
@@ -69,9 +70,8 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
     """
     require_keys(cfg, 'model', 'train_dataloader', 'calibration', 'calibration.calibrator', 'work_dir')
     recipe = cfg.calibration
-    check_known_keys(
-        recipe, ('calibrator', *_OF_STEPS, *_OF_TRAINING, *_OPTIONAL), f'{cfg.filename}: calibration: the key'
-    )
+    known = ('calibrator', *_OF_STEPS, *_OF_TRAINING, *_OPTIONAL, *_OF_COMPARISONS)
+    check_known_keys(recipe, known, f'{cfg.filename}: calibration: the key')
     prepare_run(cfg)
     seed = _seed(cfg)
     with config_errors(cfg):

@@ -7,6 +7,7 @@ from .calibrators import *  # noqa: F403
 from .calibrators import __all__ as _calibrators
 from .composition import ComposedCalibrator, ScoreRule
 from .feature_bank import FeatureBank, pack
+from .panel import Panel
 from .roi_selectors import AllRoIsSelector, DrawnClassSelector, RoISelector
 from .step_rois import StepRoIs
 from .training_annotations import TrainingAnnotations
@@ -20,6 +21,7 @@ __all__ = [
     'ComposedCalibrator',
     'DrawnClassSelector',
     'FeatureBank',
+    'Panel',
     'RoISelector',
     'ScoreRule',
     'StepRoIs',

@@ -7,4 +7,5 @@ calibration = dict(
         type='DualHead',
         threshold=100,
         rare=dict(type='NorCal', gamma=0.3, on=dict(type='SimCal', head='3fc_ft'), on_scores='calibrated'),
-        others=dict(type='NorCal', gamma=0.4)))
+        others=dict(type='NorCal', gamma=0.4)),
+    choices={'threshold': [30, 100, 300], 'rare.gamma': [0.1, 0.3, 0.5], 'others.gamma': [0.2, 0.4, 0.6]})

@@ -7,4 +7,5 @@ calibration = dict(
         type='MeanScores',
         first=dict(type='SimCal', head='3fc_ft'),
         first_scores='calibrated',
-        second=dict(type='NorCal', gamma=0.6)))
+        second=dict(type='NorCal', gamma=0.6)),
+    choices={'second.gamma': [0.2, 0.4, 0.6, 0.8]})

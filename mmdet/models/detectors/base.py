@@ -60,6 +60,11 @@ class BaseDetector(BaseModel):
         """(K, M, M) masks of (K, 4) boxes, in pixels of the original image, as run-length encodings of it."""
         raise NotImplementedError
 
+    @property
+    def is_class_agnostic(self) -> bool:
+        """Whether a box and a mask are the same whatever class they are of."""
+        return False
+
     # Calibration
 
     def set_calibrator(self, calibrator: nn.Module | None) -> None:
@@ -70,6 +75,19 @@ class BaseDetector(BaseModel):
     def box_heads(self) -> Sequence[nn.Module]:
         """What classifies RoIs, stage by stage: box heads, whose `fc_cls` is the last layer of the classifier."""
         raise ConfigError(f'model.type={type(self).__name__} has no box heads, so there is nothing to calibrate in it')
+
+    def test_proposals(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> list[InstanceData]:
+        """From the pyramid that `extract_feat` gives to the proposals that are detected from."""
+        raise NotImplementedError
+
+    @property
+    def max_per_img(self) -> int:
+        """The most detections of an image."""
+        raise NotImplementedError
+
+    def set_max_per_img(self, most: int) -> None:
+        """Keep another number of an image's detections, the best ones."""
+        raise NotImplementedError
 
     def train_proposals(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> list[InstanceData]:
         """From the pyramid that `extract_feat` gives to the proposals that a training step samples RoIs from."""

@@ -141,7 +141,7 @@ class TwoStageDetector(BaseDetector):
     def look(self, inputs: Tensor, data_samples: Sequence[DetDataSample]) -> Seen:
         """The pyramid, as the RoI head takes it, and every image's proposals."""
         feats = self.extract_feat(inputs)
-        proposals = self.rpn_head.predict(feats, data_samples)
+        proposals = self.test_proposals(feats, data_samples)
         return self.context(feats), proposals
 
     def predict_boxes(self, seen: Seen, data_samples: Sequence[DetDataSample]) -> list[dict[str, InstanceData]]:
@@ -157,9 +157,28 @@ class TwoStageDetector(BaseDetector):
         return self.roi_head.paste(probabilities, boxes, sample)
 
     @property
+    def is_class_agnostic(self) -> bool:
+        """Whether a box and a mask are the same whatever class they are of."""
+        boxes_are = all(head.reg_class_agnostic for head in self.box_heads)
+        return boxes_are and not any('mask_head' in key for key in self.num_classes_of_heads())
+
+    @property
+    def max_per_img(self) -> int:
+        """By `test_cfg.rcnn`."""
+        return self.roi_head.test_cfg.max_per_img
+
+    def set_max_per_img(self, most: int) -> None:
+        """Change `test_cfg.rcnn`."""
+        self.roi_head.test_cfg.max_per_img = most
+
+    @property
     def box_heads(self) -> Sequence[nn.Module]:
         """The RoI head's, stage by stage."""
         return self.roi_head.bbox_heads
+
+    def test_proposals(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> list[InstanceData]:
+        """Every image's proposals by `test_cfg.rpn`."""
+        return self.rpn_head.predict(feats, data_samples)
 
     def train_proposals(self, feats: Sequence[Tensor], data_samples: Sequence[DetDataSample]) -> list[InstanceData]:
         """Every image's proposals by `train_cfg.rpn_proposal`."""

@@ -5,4 +5,5 @@ calibration = dict(
         _delete_=True,
         type='DualHead',
         rare=dict(type='NorCal', gamma=0.3, on=dict(type='SimCal'), on_scores='calibrated'),
-        others=dict(type='NorCal', gamma=0.4)))
+        others=dict(type='NorCal', gamma=0.4)),
+    choices={'threshold': [30, 100, 300], 'rare.gamma': [0.1, 0.3, 0.5], 'others.gamma': [0.2, 0.4, 0.6]})

@@ -6,4 +6,5 @@ calibration = dict(
         type='MeanScores',
         first=dict(type='SimCal'),
         first_scores='calibrated',
-        second=dict(type='NorCal', gamma=0.6)))
+        second=dict(type='NorCal', gamma=0.6)),
+    choices={'second.gamma': [0.2, 0.4, 0.6, 0.8]})
