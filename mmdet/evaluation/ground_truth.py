@@ -68,6 +68,7 @@ class GroundTruth:
 
     Attributes:
         path: the file, for messages.
+        with_masks: whether annotations have masks.
         categories: category id -> record, by ascending id.
         images: image id -> record.
         annotated_categories: ids of the categories that have annotations.
@@ -75,6 +76,7 @@ class GroundTruth:
 
     def __init__(self, path: str | Path, with_masks: bool):
         self.path = str(path)
+        self.with_masks = with_masks
         self.categories: dict[int, dict[str, Any]] = {}
         self.images: dict[int, dict[str, Any]] = {}
         self.annotated_categories: set[int] = set()

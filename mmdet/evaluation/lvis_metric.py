@@ -3,14 +3,13 @@ from typing import Any
 
 import numpy as np
 
-from mmdet.errors import AnnotationError
 from mmdet.registry import METRICS
 
 from .detections import Detections
+from .federated_truth import check_lvis_format, lvis_target
 from .streaming_metric import StreamingMetric
 
 DETECTIONS_PER_IMAGE = 300
-OUTSIDE_EVERY_AREA_RANGE = 1e11  # the ranges end at 1e10
 
 
 @METRICS.register_module()
@@ -40,30 +39,12 @@ class LVISMetric(StreamingMetric):
 
     def check_ground_truth(self) -> None:
         """Raises AnnotationError where the file is not in LVIS format."""
-        path = self.ground_truth.path
-        for category in self.ground_truth.categories.values():
-            if category.get('frequency') not in ('r', 'c', 'f'):
-                raise AnnotationError(
-                    f"{path}: category {category['id']} has no 'frequency' r, c or f, so this is not LVIS format; "
-                    f'convert it with tools/dataset_converters/coco2lvis.py or evaluate with CocoMetric'
-                )
-        for image in self.ground_truth.images.values():
-            for key in ('neg_category_ids', 'not_exhaustive_category_ids'):
-                if key not in image:
-                    raise AnnotationError(
-                        f"{path}: image {image['id']} has no '{key}', so this is not LVIS format; convert it with "
-                        f'tools/dataset_converters/coco2lvis.py or evaluate with CocoMetric'
-                    )
+        check_lvis_format(self.ground_truth)
 
     def evaluated_target(self, annotation: dict[str, Any]) -> dict[str, Any] | None:
-        """Leaves out an annotation of zero area, and marks an ignored one in the way hotcoco's LVIS protocol knows."""
-        if annotation['area'] <= 0:
-            return None
-        target = {key: value for key, value in annotation.items() if key not in ('iscrowd', 'ignore')}
-        if annotation.get('ignore'):
-            # hotcoco's own mark is `iscrowd`, which would also match by another overlap than IoU.
-            target['area'] = OUTSIDE_EVERY_AREA_RANGE
-        return target
+        """The annotation as a `lvis_target`."""
+        # hotcoco's own mark of an ignored one is `iscrowd`, which would also match by another overlap than IoU.
+        return lvis_target(annotation)
 
     def countable_detections(self, detections: Detections, targets: list[dict[str, Any]]) -> Detections:
         """Of the 300 best those of categories the image is annotated for."""

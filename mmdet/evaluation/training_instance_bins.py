@@ -38,10 +38,11 @@ def average_precision_by_bin(
     """
     class_ap = np.asarray(class_ap, dtype=np.float64)
     bins = training_instance_bins(instance_count, edges)
-    means = [_mean_of_known(class_ap[bins == index]) for index in range(len(edges))]
-    return {f'AP{index}': mean for index, mean in enumerate(means, start=1)} | {'bAP': _mean_of_known(np.array(means))}
+    means = [mean_of_known(class_ap[bins == index]) for index in range(len(edges))]
+    return {f'AP{index}': mean for index, mean in enumerate(means, start=1)} | {'bAP': mean_of_known(np.array(means))}
 
 
-def _mean_of_known(values: np.ndarray) -> float:
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of those of (N,) values that are not NaN, NaN where there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float('nan')
