@@ -14,3 +14,11 @@ param_scheduler = [
 val_dataloader = None
 val_cfg = None
 val_evaluator = None
+
+compare = dict(
+    calibrators=[
+        'simcal_400steps', 'glyph_lt/fine_tuned', 'glyph_lt/bags', 'glyph_lt/crt', 'glyph_lt/lws', 'glyph_lt/disalign',
+        'glyph_lt/acsl', 'glyph_lt/reweighting', 'glyph_lt/reweighting_effective_number', 'glyph_lt/tail_fine_tune',
+        'glyph_lt/logn', 'glyph_lt/ncm', 'norcal', 'logit_adjustment', 'fracal', 'tau_norm', 'temperature',
+        'glyph_lt/norcal_on_simcal', 'glyph_lt/norcal_on_bags', 'glyph_lt/dual_norcal', 'glyph_lt/mean_simcal_norcal'
+    ])

@@ -1,7 +1,7 @@
 """Calibrating a trained detector: from a config and a checkpoint to one checkpoint that holds both classifiers."""
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -68,48 +68,88 @@ def calibrate(cfg: Config, checkpoint: str | Path) -> Path:
         ConfigError: no `calibration` in the config, or parts that do not fit each other.
         CheckpointError: the checkpoint is not this config's detector, or of other classes.
     """
+    with config_errors(cfg):
+        prepared = _prepare(cfg, checkpoint)
+        if not prepared.calibrator.takes_steps:
+            return _written_at_once(cfg, prepared)
+        runner = _runner_of(cfg, prepared)
+        runner.checkpoint_meta.update(prepared.meta)
+        runner.register_hook(_SameBaseHook(prepared.base))
+        runner.train()
+    reached = dict(epoch=0, iter=runner.iter)
+    runner.save_checkpoint(runner.work_dir, RESULT, save_optimizer=False, save_param_scheduler=False, meta=reached)
+    barrier()
+    return Path(runner.work_dir) / RESULT
+
+
+def extract_features(cfg: Config, checkpoint: str | Path) -> None:
+    """Fill the feature bank of a calibration, and do no more; see `calibrate`."""
+    require_keys(cfg, 'calibration.feature_bank')
+    with config_errors(cfg):
+        _runner_of(cfg, _prepare(cfg, checkpoint))
+
+
+class _Prepared(NamedTuple):
+    """A calibration before its first step.
+
+    Attributes:
+        detector: with its calibrator.
+        dataset: of the training images.
+        seed: of the run.
+        base: fingerprint of the detector's weights.
+        meta: of the checkpoints, beside what every run's have.
+    """
+
+    detector: BaseDetector
+    dataset: Any
+    seed: int
+    base: str
+    meta: Mapping[str, Any]
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The detector's."""
+        return self.detector.calibrator
+
+
+def _prepare(cfg: Config, checkpoint: str | Path) -> _Prepared:
+    """Build the detector and its calibrator, and see that the config has what these need."""
     require_keys(cfg, 'model', 'train_dataloader', 'calibration', 'calibration.calibrator', 'work_dir')
     recipe = cfg.calibration
     known = ('calibrator', *_OF_STEPS, *_OF_TRAINING, *_OPTIONAL, *_OF_COMPARISONS)
     check_known_keys(recipe, known, f'{cfg.filename}: calibration: the key')
     prepare_run(cfg)
     seed = _seed(cfg)
-    with config_errors(cfg):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        frequency = class_frequency(dataset)
-        if frequency is None:
-            raise ConfigError(
-                f'{cfg.filename}: train_dataloader.dataset is {type(dataset).__name__}, which cannot count its '
-                'classes; calibrate on a CocoDataset or one derived from it'
-            )
-        detector = trained_detector(cfg, checkpoint, dataset.metainfo)
-        base = fingerprint(detector.state_dict())
-        with keyed_torch_rng(seed, _INITIALISATION):
-            calibrator = build_calibrator(recipe.calibrator, detector, frequency)
-        calibrator.prepare(TrainingAnnotations(dataset))
-        _check_recipe(cfg, calibrator)
-        meta = dict(calibrator=recipe.calibrator.to_dict(), base_sha256=base)
-        if not calibrator.takes_steps:
-            return _written_at_once(cfg, detector, dataset, seed, meta)
-        selector = ROI_SELECTORS.build(recipe.selector)
-        sampler = DATA_SAMPLERS.build(recipe.sampler, default_args=dict(dataset=dataset, seed=seed))
-        if not isinstance(sampler, StreamSampler):
-            raise ConfigError(
-                f'{cfg.filename}: calibration.sampler is {type(sampler).__name__}; take one of calibration, as '
-                'BiLevelSampler (classes first) and ImageSampler (images)'
-            )
-        if recipe.get('feature_bank') is None:
-            model = CalibrationModel(detector, selector)
-            runner = _runner(cfg, model, dataset, sampler, seed, recipe.get('num_workers', 0), _CHECKPOINTS_A_RUN)
-        else:
-            runner = _runner_with_bank(cfg, detector, selector, dataset, sampler, seed, base)
-        runner.checkpoint_meta.update(meta)
-        runner.register_hook(_SameBaseHook(base))
-        runner.train()
-    reached = dict(epoch=0, iter=runner.iter)
-    runner.save_checkpoint(runner.work_dir, RESULT, save_optimizer=False, save_param_scheduler=False, meta=reached)
-    barrier()
-    return Path(runner.work_dir) / RESULT
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    frequency = class_frequency(dataset)
+    if frequency is None:
+        raise ConfigError(
+            f'{cfg.filename}: train_dataloader.dataset is {type(dataset).__name__}, which cannot count its '
+            'classes; calibrate on a CocoDataset or one derived from it'
+        )
+    detector = trained_detector(cfg, checkpoint, dataset.metainfo)
+    base = fingerprint(detector.state_dict())
+    with keyed_torch_rng(seed, _INITIALISATION):
+        calibrator = build_calibrator(recipe.calibrator, detector, frequency)
+    calibrator.prepare(TrainingAnnotations(dataset))
+    _check_recipe(cfg, calibrator)
+    return _Prepared(detector, dataset, seed, base, dict(calibrator=recipe.calibrator.to_dict(), base_sha256=base))
+
+
+def _runner_of(cfg: Config, prepared: _Prepared) -> Runner:
+    """What takes the steps; a feature bank is filled here."""
+    recipe, dataset, seed = cfg.calibration, prepared.dataset, prepared.seed
+    selector = ROI_SELECTORS.build(recipe.selector)
+    sampler = DATA_SAMPLERS.build(recipe.sampler, default_args=dict(dataset=dataset, seed=seed))
+    if not isinstance(sampler, StreamSampler):
+        raise ConfigError(
+            f'{cfg.filename}: calibration.sampler is {type(sampler).__name__}; take one of calibration, as '
+            'BiLevelSampler (classes first) and ImageSampler (images)'
+        )
+    if recipe.get('feature_bank') is not None:
+        return _runner_with_bank(cfg, prepared.detector, selector, dataset, sampler, seed, prepared.base)
+    model = CalibrationModel(prepared.detector, selector)
+    return _runner(cfg, model, dataset, sampler, seed, recipe.get('num_workers', 0), _CHECKPOINTS_A_RUN)
 
 
 def _check_recipe(cfg: Config, calibrator: Calibrator) -> None:
@@ -133,14 +173,12 @@ def _check_recipe(cfg: Config, calibrator: Calibrator) -> None:
         raise ConfigError(f'{cfg.filename}: calibration.max_steps={steps}: give a number of steps from 1')
 
 
-def _written_at_once(
-    cfg: Config, detector: BaseDetector, dataset: Any, seed: int, meta: Mapping[str, Any]
-) -> Path:
+def _written_at_once(cfg: Config, prepared: _Prepared) -> Path:
     """The checkpoint of a calibration without steps."""
     path = Path(cfg.work_dir) / RESULT
     if is_main_process():
-        meta = dict(epoch=0, iter=0, **run_meta(cfg, dataset), **meta, seed=seed)
-        save_checkpoint(dict(meta=meta, state_dict=detector.state_dict()), path)
+        meta = dict(epoch=0, iter=0, **run_meta(cfg, prepared.dataset), **prepared.meta, seed=prepared.seed)
+        save_checkpoint(dict(meta=meta, state_dict=prepared.detector.state_dict()), path)
     barrier()
     return path
 

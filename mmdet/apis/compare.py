@@ -90,16 +90,16 @@ def compare(
 ) -> Path:
     """Train, score and judge calibrators on one frozen detector under LVIS's protocol.
 
-    Training images are looked at once, for a feature bank that serves all calibrators and seeds, and test images once, for
-    what is kept of them (`SeenImages`). What a calibrator leaves to a user (`calibration.choices`) is chosen by the mean AP
-    (of masks, where there are any), and never by labels that it is then judged on:
+    Training images are looked at once, for a feature bank that serves all calibrators and seeds, and test images once,
+    for what is kept of them (`SeenImages`). What a calibrator leaves to a user (`calibration.choices`) is chosen by the
+    mean AP (of masks, where there are any), and never by labels that it is then judged on:
 
     * on the data of `choose_on`, another part of the config, or
     * by cross-fitting: on one half of the test images, to score the other, and the reverse.
 
     Args:
-        cfg: of the detector, with training data and a `test_evaluator` that is an `LVISMetric`; everything goes below its
-            `work_dir`. `compare.calibrators` names what is compared, unless `calibrators` does.
+        cfg: of the detector, with training data and a `test_evaluator` that is an `LVISMetric`; everything goes below
+            its `work_dir`. `compare.calibrators` names what is compared, unless `calibrators` does.
         checkpoint: the detector; a calibrator that it has is left aside.
         calibrators: names of files in `configs/_base_/calibration`, or paths of configs with a `calibration`.
         seeds: of the trainings; figures are means over them.
@@ -169,7 +169,7 @@ def _tested_images(cfg: Config, part: str, detector: BaseDetector, base: str, ma
     evaluator, loader = cfg[f'{part}_evaluator'], cfg[f'{part}_dataloader']
     if isinstance(evaluator, (list, tuple)) or METRICS.get(evaluator.type) is not LVISMetric:
         raise ConfigError(
-            f'{cfg.filename}: {part}_evaluator is to be one LVISMetric: calibrators are compared under LVIS\'s protocol; '
+            f'{cfg.filename}: {part}_evaluator is to be one LVISMetric: its protocol is the one of comparisons; '
             'convert COCO annotations with tools/dataset_converters/coco2lvis.py'
         )
     metric, dataset = METRICS.build(evaluator), DATASETS.build(loader.dataset)
@@ -197,8 +197,8 @@ def _candidates(entries: Sequence[Entry], made: Mapping[tuple[str, int | None], 
             if name == entry.name:
                 candidates += [
                     Candidate(name, setting, values, seed, calibrator.variant(values))
-                    for values in variants(entry, calibrator)
                     for setting in calibrator.score_settings
+                    for values in variants(entry, calibrator, setting)
                 ]
     return candidates
 
@@ -291,7 +291,7 @@ def _contenders(
     made: Mapping[tuple[str, int | None], Made],
     seeds: Sequence[int],
 ) -> list[Contender]:
-    """The lines of the table: the detector, every calibrator as published and as chosen, and the best of all as chosen."""
+    """The lines of the table: the detector, every calibrator as published and as chosen, and the best of all."""
     contenders = [Contender(BASE, BASE, '', {None: (0, 0)}, 0, 0.0)]
     for entry in entries:
         own = [number for number, candidate in enumerate(candidates) if candidate.entry == entry.name]
@@ -307,16 +307,16 @@ def _contenders(
             if max(map(len, by_seed.values())) > 1:
                 chosen = {seed: _chosen(numbers, precisions) for seed, numbers in by_seed.items()}
                 contenders.append(Contender(entry.name, setting, CHOSEN, chosen, costs[0].parameters, seconds))
-    best = {
-        seed: _chosen([number for number, candidate in enumerate(candidates) if candidate.seed in (None, seed)], precisions)
-        for seed in seeds
-    }
+    best = {}
+    for seed in seeds:
+        of_seed = [number for number, candidate in enumerate(candidates) if candidate.seed in (None, seed)]
+        best[seed] = _chosen(of_seed, precisions)
     contenders.append(Contender(BEST, '', CHOSEN, best, None, None))
     return contenders
 
 
 def _chosen(numbers: Sequence[int], precisions: np.ndarray) -> tuple[int, int]:
-    """What scores the images of each half: the best of some candidates on the other one; the best of all, without halves."""
+    """What scores the images of each half: the best of some candidates on the other; one for both without halves."""
     own = precisions[numbers]
     if own.shape[1] == 1:
         best = numbers[int(own[:, 0].argmax())]
@@ -363,7 +363,7 @@ def _judge(
                 for seed in contender.by_seed
             },
             {
-                seed: [(candidates[n].entry, candidates[n].setting, dict(candidates[n].values)) for n in dict.fromkeys(pair)]
+                seed: [(candidates[number].entry, *candidates[number][1:3]) for number in dict.fromkeys(pair)]
                 for seed, pair in contender.by_seed.items()
             },
         )
@@ -372,7 +372,7 @@ def _judge(
 
 
 def _winner(entries: Sequence[Entry], candidates: Sequence[Candidate], precisions: np.ndarray) -> Winner | None:
-    """The calibrator of the highest AP on all images it was chosen on, the mean over its seeds; None if that is the base."""
+    """What has the highest AP on all images that choices were made on, the mean over seeds; None if it is the base."""
     by_way: dict[tuple, list[int]] = {}
     for number, candidate in enumerate(candidates):
         by_way.setdefault(candidate.way, []).append(number)

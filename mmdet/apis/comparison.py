@@ -17,7 +17,7 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import CALIBRATORS, ROI_SELECTORS
 from mmdet.structures import ClassFrequency
 
-from .calibrate import RESULT, calibrate
+from .calibrate import RESULT, calibrate, extract_features
 from .stages import Stage
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/_base_/calibration'
@@ -159,14 +159,17 @@ class Workshop:
         depends_on = [Config(dict(calibration=cfg.calibration)).pretty_text, self.base, str(seed)]
         folder = Path(self.cfg.work_dir, 'calibrations', f'{kind}_{_digest(depends_on)}_seed_{seed}')
         stage = Stage(kind, folder, depends_on, has_product=(folder / RESULT).is_file)
-        cfg.work_dir = str(folder)
-        cfg.resume = latest_checkpoint(folder) is not None
         if not stage.is_finished:
             announce(f'calibrate {entry.name}, seed {seed}, in {folder}')
+            # Before the training, so that its time is the training's own.
+            cfg.work_dir = str(Path(self.cfg.work_dir) / 'extraction')
+            extract_features(cfg, self.checkpoint)
+        cfg.work_dir = str(folder)
+        cfg.resume = latest_checkpoint(folder) is not None
         stage.run(lambda: calibrate(cfg, self.checkpoint))
         state = read_checkpoint(folder / RESULT)['state_dict']
         learnt = {name.partition('calibrator.')[2]: value for name, value in state.items() if 'calibrator.' in name}
-        return learnt, stage.seconds
+        return learnt, round(stage.seconds, 1)  # as the record has it
 
     def _features(self, entries: Sequence[Entry]) -> dict[str, int]:
         """The kinds of features that the entries learn from, and of how many background RoIs of a view."""
@@ -191,8 +194,8 @@ def learning_part(calibrator: Calibrator) -> tuple[list[str], Calibrator]:
     return [], calibrator
 
 
-def variants(entry: Entry, calibrator: Calibrator) -> Iterator[dict[str, Any]]:
-    """All combinations of what an entry leaves to be chosen, the published one first.
+def variants(entry: Entry, calibrator: Calibrator, setting: str) -> Iterator[dict[str, Any]]:
+    """All combinations of what an entry leaves to be chosen for a score setting, the published one first.
 
     What that is says `calibration.choices`, {dotted name: values}; without it the calibrator's own `choices` are taken,
     and nothing of its parts.
@@ -203,6 +206,7 @@ def variants(entry: Entry, calibrator: Calibrator) -> Iterator[dict[str, Any]]:
     known = calibrator.all_choices()
     wanted = entry.recipe.get('choices')
     wanted = dict(calibrator.choices) if wanted is None else dict(wanted)
+    wanted = {name: values for name, values in wanted.items() if calibrator.depends_on(name, setting)}
     for name in wanted:
         if name not in known:
             raise ConfigError(
@@ -234,7 +238,7 @@ def with_choices(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
 
 
 def _without_choices(config: Mapping[str, Any]) -> ConfigDict:
-    """A calibrator's config with all that its training depends on, and nothing else: entries that agree in it share one."""
+    """A calibrator's config with all that its training depends on and no more; entries that agree in it share one."""
     kind = CALIBRATORS.get(config['type'])
     defaults = {
         name: parameter.default

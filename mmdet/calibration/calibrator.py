@@ -140,6 +140,10 @@ class Calibrator(nn.Module, ABC):
 
     # Variants
 
+    def depends_on(self, choice: str, setting: str) -> bool:
+        """Whether the scores of a setting change with one of `all_choices`."""
+        return True
+
     def all_choices(self) -> dict[str, Sequence[Any]]:
         """`choices` of this calibrator and, under dotted names (`on.gamma`), of those it is made of."""
         own = {name: values for name, values in self.choices.items()}

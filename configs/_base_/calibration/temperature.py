@@ -1,2 +1,2 @@
 # Temperature scaling (ICML 2017) of the base's scores.
-calibration = dict(calibrator=dict(type='Temperature', temperature=1.5))
+calibration = dict(calibrator=dict(type='Temperature', temperature=1.0))

@@ -26,7 +26,7 @@ class DualHead(ComposedCalibrator):
         threshold: T, in training instances; at least 0.
     """
 
-    choices = {'threshold': (100, 10, 30, 300, 1000)}
+    choices = {'threshold': (100, 10, 30, 300)}
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class FRACAL(ScoreRule):
         on, on_scores: see `ScoreRule`.
     """
 
-    choices = {'dimension_power': (2.0, 0.0, 0.5, 1.0, 1.5, 2.5, 3.0)}
+    choices = {'dimension_power': (2.0, 0.0, 1.0, 3.0)}
 
     def __init__(self, dimension_power: float = 2.0, on: Part = None, on_scores: str | None = None):
         super().__init__(on, on_scores)

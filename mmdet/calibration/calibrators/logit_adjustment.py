@@ -25,7 +25,7 @@ class LogitAdjustment(ScoreRule):
         on, on_scores: see `ScoreRule`.
     """
 
-    choices = {'tau': (1.0, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)}
+    choices = {'tau': (1.0, 0.05, 0.1, 0.2, 0.4)}
 
     def __init__(self, tau: float = 1.0, on: Part = None, on_scores: str | None = None):
         super().__init__(on, on_scores)

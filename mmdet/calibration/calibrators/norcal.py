@@ -29,7 +29,7 @@ class NorCal(ScoreRule):
         on, on_scores: see `ScoreRule`.
     """
 
-    choices = {'gamma': (0.6, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9, 1.0)}
+    choices = {'gamma': (0.6, 0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 1.0)}
 
     def __init__(self, gamma: float = 0.6, factor: str = 'power', on: Part = None, on_scores: str | None = None):
         super().__init__(on, on_scores)

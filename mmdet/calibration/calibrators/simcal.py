@@ -36,7 +36,7 @@ class SimCal(Calibrator):
     score_settings = ('dual', 'calibrated', 'average')
     compared_settings = ('base', 'calibrated', 'dual')
     learns_from = 'roi_feats'
-    choices = {'threshold': (100, 10, 30, 300, 1000)}
+    choices = {'threshold': (100, 10, 30, 300)}
 
     def __init__(self, head: str = '3fc_ft', threshold: int = 100):
         super().__init__()
@@ -64,6 +64,10 @@ class SimCal(Calibrator):
         super().choose(**values)
         check_range('threshold', self.threshold, self.threshold >= 0, 'a count of training instances from 0')
         self.register_buffer('is_rare', self.instance_count < self.threshold, persistent=False)
+
+    def depends_on(self, choice: str, setting: str) -> bool:
+        """T matters to the dual-head rule alone."""
+        return setting == 'dual'
 
     def logits(self, outputs: RoIOutputs, stage: int = 0) -> Tensor:
         """(R, C + 1) from the RoI features; the base's own features and logits play no part.

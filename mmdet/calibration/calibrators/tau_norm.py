@@ -33,7 +33,7 @@ class TauNorm(Calibrator):
 
     score_settings = ('select', 'calibrated')
     compared_settings = ('base', 'calibrated', 'select')
-    choices = {'tau': (1.0, 0.25, 0.5, 0.75), 'threshold': (100, 10, 30, 300)}
+    choices = {'tau': (1.0, 0.5), 'threshold': (100, 30)}
 
     def __init__(self, tau: float = 1.0, background: bool = False, threshold: int = 100):
         super().__init__()
@@ -65,6 +65,10 @@ class TauNorm(Calibrator):
         check_range('threshold', self.threshold, self.threshold >= 0, 'a count of training instances from 0')
         is_rare = F.pad(self.instance_count < self.threshold, (0, 1), value=False)
         self.register_buffer('is_rare', is_rare, persistent=False)
+
+    def depends_on(self, choice: str, setting: str) -> bool:
+        """T matters to the selection alone."""
+        return choice == 'tau' or setting == 'select'
 
     def logits(self, outputs: RoIOutputs, stage: int = 0) -> Tensor:
         """(R, C + 1) logits of the base with its weights normalised."""

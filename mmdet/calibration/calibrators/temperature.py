@@ -19,7 +19,7 @@ class Temperature(ScoreRule):
         on, on_scores: see `ScoreRule`.
     """
 
-    choices = {'temperature': (1.0, 0.5, 0.75, 1.25, 1.5, 2.0, 3.0)}
+    choices = {'temperature': (1.0, 0.5, 0.75, 1.5, 2.0)}
 
     def __init__(self, temperature: float = 1.0, on: Part = None, on_scores: str | None = None):
         super().__init__(on, on_scores)
