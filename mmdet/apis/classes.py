@@ -1,15 +1,17 @@
-"""Whether a model, a checkpoint and a data set speak of the same classes, in the same order."""
+"""Whether a model, a checkpoint and a data set speak of the same classes, and how many images show each."""
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmdet.engine.runner import counting_dataset
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.models.detectors import num_classes_of_heads
 
@@ -26,6 +28,41 @@ class CheckClassesHook(Hook):
         detector = runner.model.module if is_model_wrapper(runner.model) else runner.model
         classes = runner.train_dataloader.dataset.metainfo['classes']
         check_num_classes(detector, classes, 'train_dataloader', runner.cfg.filename)
+
+
+class GiveClassFrequencyHook(Hook):
+    """Before the first step, gives the counts of the training data to all parts of the model that ask for them.
+
+    A module asks by having `set_class_frequency(frequency, num_images)`: a `ClassFrequency`, and the number of
+    distinct images with an object of any class.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Count, where anybody asks.
+
+        Raises:
+            ConfigError: the training data cannot count its classes.
+        """
+        asking = [module for module in runner.model.modules() if hasattr(module, 'set_class_frequency')]
+        if not asking:
+            return
+        dataset = counting_dataset(runner.train_dataloader.dataset)
+        if dataset is None:
+            raise ConfigError(
+                f'{runner.cfg.filename or "config"}: train_dataloader.dataset cannot count its classes, and '
+                f'{type(asking[0]).__name__} needs their counts: train on a CocoDataset or one derived from it'
+            )
+        frequency, num_images = dataset.class_frequency(), _num_annotated(dataset)
+        for module in asking:
+            module.set_class_frequency(frequency, num_images)
+
+
+def _num_annotated(dataset: Any) -> int:
+    """Distinct images of a data set that have an object."""
+    annotated = np.zeros(len(dataset), dtype=bool)
+    for images in dataset.images_of_class():
+        annotated[images] = True
+    return int(annotated.sum())
 
 
 def check_num_classes(detector: nn.Module, classes: Sequence[str], dataloader: str, config_file: str | None) -> None:

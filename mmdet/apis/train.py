@@ -8,7 +8,7 @@ from mmdet.engine import Runner, config_errors, mixed_precision, require_keys, s
 from mmdet.errors import ConfigError, UserError
 from mmdet.models import optimize_for_training
 
-from .classes import CheckClassesHook
+from .classes import CheckClassesHook, GiveClassFrequencyHook
 
 
 def train(cfg: Config) -> Runner:
@@ -32,6 +32,7 @@ def train(cfg: Config) -> Runner:
         runner = Runner.from_cfg(cfg)
         optimize_for_training(runner.model)
         runner.register_hook(CheckClassesHook())
+        runner.register_hook(GiveClassFrequencyHook())
         runner.train()
     return runner
 

@@ -140,21 +140,37 @@ class ClassBalancedDataset(_Wrapper):
     Class c, in a share f(c) of the images, has the repeat factor max(1, sqrt(oversample_thr / f(c))); an image has the
     largest of its classes', rounded up.
 
+    With `instance_aware` (IRFS: Yaman et al., "Instance-Aware Repeat Factor Sampling for Long-Tailed Object Detection",
+    2023) f(c) is the geometric mean of that share and of the class's share of all instances.
+
     Args:
         dataset: a data set or its config.
-        oversample_thr: t, the share of images below which a class is oversampled.
+        oversample_thr: t, the f(c) below which a class is oversampled.
+        instance_aware: whether instances count beside images.
     """
 
-    def __init__(self, dataset: Mapping | Dataset, oversample_thr: float):
+    def __init__(self, dataset: Mapping | Dataset, oversample_thr: float, instance_aware: bool = False):
         dataset = _built(dataset)
-        inner = np.repeat(np.arange(len(dataset)), _repeat_counts(dataset, oversample_thr))
+        images_of_class = dataset.images_of_class()
+        share = np.array([len(images) for images in images_of_class]) / len(dataset)
+        if instance_aware:
+            share = np.sqrt(share * _share_of_instances(dataset))
+        inner = np.repeat(np.arange(len(dataset)), _repeat_counts(images_of_class, share, oversample_thr, len(dataset)))
         super().__init__([dataset], np.zeros_like(inner), inner)
 
 
-def _repeat_counts(dataset: Dataset, oversample_thr: float) -> np.ndarray:
-    """(N,) int64, how often each image stands in the epoch."""
-    factors = np.ones(len(dataset))
-    for images in dataset.images_of_class():
+def _share_of_instances(dataset: Dataset) -> np.ndarray:
+    """(C,), which part of all annotated instances each class has."""
+    instance_count = dataset.class_frequency().instance_count
+    return instance_count / max(instance_count.sum(), 1)
+
+
+def _repeat_counts(
+    images_of_class: Sequence[np.ndarray], share: np.ndarray, oversample_thr: float, num_images: int
+) -> np.ndarray:
+    """(num_images,) int64, how often each image stands in the epoch; `share` (C,) is f(c)."""
+    factors = np.ones(num_images)
+    for images, of_class in zip(images_of_class, share, strict=True):
         if len(images):
-            factors[images] = np.maximum(factors[images], np.sqrt(oversample_thr / (len(images) / len(dataset))))
+            factors[images] = np.maximum(factors[images], np.sqrt(oversample_thr / of_class))
     return np.ceil(factors).astype(np.int64)

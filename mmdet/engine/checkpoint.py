@@ -266,9 +266,9 @@ def _config_key(name: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor
     if _staged(own, head) != _staged(given, head):
         stages = 'several stages' if _staged(given, head) else 'one stage'
         return f'check model.type and model.roi_head.num_stages (the checkpoint has {stages})'
-    if head == 'bbox_head' and _has_seesaw(own) != _has_seesaw(given):
-        kind = 'with' if _has_seesaw(given) else 'without'
-        return f'check model.roi_head.bbox_head.loss_cls (the checkpoint was trained {kind} SeesawLoss)'
+    if head == 'bbox_head' and _remembering_loss(own) != _remembering_loss(given):
+        loss = f'with {_remembering_loss(given)}' if _remembering_loss(given) else f'without {_remembering_loss(own)}'
+        return f'check model.roi_head.bbox_head.loss_cls (the checkpoint was trained {loss})'
     if (here is None) != (there is None):
         other = own if here is None else given
         if parts[2].isdigit() and not any(key.startswith(f'roi_head.{head}.{parts[2]}.') for key in other):
@@ -283,6 +283,8 @@ def _head_key(parts: list[str], here: Tensor, there: Tensor) -> str:
     rows_here, rows_there = here.shape[0], there.shape[0]
     if layer == 'loss_cls':
         return f'.num_classes and loss_cls.num_classes ({rows_there - 1} in the checkpoint)'
+    if layer == 'fc_cls' and abs(rows_here - rows_there) == 1:
+        return f'.num_classes and loss_cls, which may have no logit of background ({rows_there} in the checkpoint)'
     if layer == 'fc_cls':
         return f'.num_classes ({rows_there - 1} in the checkpoint)'
     if layer == 'fc_reg':
@@ -332,9 +334,12 @@ def _calibrator_key(here: Tensor | None, there: Tensor | None) -> str:
     return 'check calibration.calibrator (type, head) and model.roi_head.bbox_head.num_classes'
 
 
-def _has_seesaw(names: Mapping[str, Tensor]) -> bool:
-    """Whether there are the sample counters of SeesawLoss, whose box heads have one logit more."""
-    return any(name.endswith('loss_cls.cum_samples') for name in names)
+def _remembering_loss(names: Mapping[str, Tensor]) -> str | None:
+    """The classification loss that has sums of its own among these parameters and buffers."""
+    for buffer, loss in dict(cum_samples='SeesawLoss', pos_grad='EQLV2Loss').items():
+        if any(name.endswith(f'loss_cls.{buffer}') for name in names):
+            return loss
+    return None
 
 
 def _staged(names: Mapping[str, Tensor], head: str) -> bool:

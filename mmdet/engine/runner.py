@@ -328,9 +328,15 @@ def run_meta(cfg: Config, dataset: Any) -> dict[str, Any]:
 
 def class_frequency(dataset: Any) -> ClassFrequency | None:
     """Training instances of every class, of a data set or of the one inside a wrapper; None where it has no counts."""
+    counting = counting_dataset(dataset)
+    return None if counting is None else counting.class_frequency()
+
+
+def counting_dataset(dataset: Any) -> Any | None:
+    """The data set, or the one inside a wrapper, that has `class_frequency`; None where neither has."""
     while not hasattr(dataset, 'class_frequency') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
-    return dataset.class_frequency() if hasattr(dataset, 'class_frequency') else None
+    return dataset if hasattr(dataset, 'class_frequency') else None
 
 
 def _with_log_buffers(state: dict) -> dict:

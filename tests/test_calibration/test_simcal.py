@@ -112,6 +112,39 @@ def test_a_random_head_on_seesaws_base_is_an_ordinary_softmax():
     assert torch.equal(dual, expected)
 
 
+SIGMOID_LOSSES = [
+    dict(type='EQLLoss'),
+    dict(type='EQLV2Loss', num_classes=2),
+    dict(type='FederatedLoss'),
+    dict(type='FocalCustomLoss', num_classes=2),
+]
+
+
+@pytest.mark.parametrize('loss_cls', SIGMOID_LOSSES, ids=lambda loss: loss['type'])
+def test_sigmoid_bases_take_a_random_head_and_keep_their_scores(loss_cls):
+    base = Shared2FCBBoxHead(in_channels=8, fc_out_channels=16, num_classes=2, loss_cls=dict(loss_cls))
+    roi_feats = torch.randn(4, 8, 7, 7)
+    base_scores = base.class_scores(base(roi_feats)[0])
+    calibrator = SimCal('3fc_rand', threshold=5).bind([base], frequency_of([1, 200]))
+    logits = calibrator.logits(RoIOutputs(base, roi_feats))
+    assert logits.shape == (4, 3)
+    expected = torch.stack([logits.softmax(-1)[:, 0], base_scores[:, 1], base_scores[:, 2]], dim=1)
+    assert torch.equal(calibrator.scores(base_scores, logits, 'dual'), expected)
+
+    message = f"head='3fc_ft' copies .* trained with {loss_cls['type']}, .*: choose 2fc_rand or 3fc_rand$"
+    with pytest.raises(ConfigError, match=message) as error:
+        SimCal('3fc_ft').bind([base], frequency_of([1, 200]))
+    assert '\n' not in str(error.value)
+
+
+def test_3fc_ft_of_a_sigmoid_loss_whose_scores_are_a_softmax():
+    base = Shared2FCBBoxHead(in_channels=8, fc_out_channels=16, num_classes=2, loss_cls=dict(type='FocalLoss'))
+    calibrator = SimCal('3fc_ft').bind([base], frequency_of([1, 200]))
+    roi_feats = torch.randn(4, 8, 7, 7)
+    base_scores, logits = base.class_scores(base(roi_feats)[0]), calibrator.logits(RoIOutputs(base, roi_feats))
+    assert torch.equal(calibrator.scores(base_scores, logits, 'calibrated'), base_scores)
+
+
 @pytest.mark.parametrize('head', ['2fc_rand', '3fc_ft'])
 def test_heads_are_bound_on_the_device_of_the_base(head):
     base = box_head(2).to('meta')

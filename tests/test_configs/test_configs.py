@@ -18,7 +18,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/**/*.py'))
 REGISTRIES = [value for module in (own, root) for value in vars(module).values() if isinstance(value, root.Registry)]
 HTC = 'htc/htc_x101-64x4d-dconv-c3-c5_fpn_ms-400-1400-16xb1-20e_lvis-v0.5.py'
-MMDETECTIONS = [name for name in NAMES if name.startswith('lvis/') and '-ms-2x' in name or '_ms-1x' in name]
+MMDETECTIONS = [name for name in NAMES if name.startswith('lvis/') and re.search('[-_]ms-[12]x', name)]
+# Losses with logits of their own: how many they have beside one for each class.
+FURTHER_LOGITS = dict(SeesawLoss=2, EQLLoss=0, EQLV2Loss=1, FederatedLoss=0, FocalCustomLoss=0)
 CALIBRATIONS = {
     'simcal/simcal_mask-rcnn_r50_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50_fpn_1x_lvis-v0.5.py',
     'simcal/simcal_mask-rcnn_r50-ag_fpn_lvis-v0.5.py': 'lvis/mask-rcnn_r50-ag_fpn_1x_lvis-v0.5.py',
@@ -96,7 +98,8 @@ def test_model_builds(load, name):
         box_heads = detector.roi_head.bbox_heads
         (num_classes,) = {head.num_classes for head in box_heads}
         assert all(head.num_classes == num_classes for head in box_heads)
-        assert all(head.fc_cls.out_features == num_classes + 1 + head.has_custom_cls_logits for head in box_heads)
+        for head in box_heads:
+            assert head.fc_cls.out_features == num_classes + FURTHER_LOGITS.get(type(head.loss_cls).__name__, 1)
         mask_head = detector.roi_head.mask_head if detector.roi_head.with_mask else []
         mask_heads = mask_head if isinstance(mask_head, (torch.nn.ModuleList, list)) else [mask_head]
         assert all(head.num_classes == num_classes for head in mask_heads)
@@ -169,9 +172,10 @@ def test_lvis_training_is_mmdetections(load, name):
     assert config.train_cfg.max_epochs == config.param_scheduler[1].end == epochs
     assert config.param_scheduler[1].milestones == milestones
     dataset = config.train_dataloader.dataset
-    assert (dataset.type == 'ClassBalancedDataset') == ('sample1e-3' in name)
-    if 'sample1e-3' in name:
-        assert dataset.oversample_thr == 1e-3
+    repeated = 'sample1e-3' in name or 'irfs1e-3' in name
+    assert (dataset.type == 'ClassBalancedDataset') == repeated
+    if repeated:
+        assert (dataset.oversample_thr, dataset.get('instance_aware', False)) == (1e-3, 'irfs' in name)
         dataset = dataset.dataset
     assert (dataset.type, dataset.ann_file) == ('LVISV1Dataset', 'lvis_v1_train.json.zip')
     (resizing,) = [part for part in dataset.pipeline if part.type == 'RandomChoiceResize']
@@ -181,6 +185,48 @@ def test_lvis_training_is_mmdetections(load, name):
     assert (config.model.backbone.depth, config.model.backbone.type) == (depth, kind)
     assert ('NormedConv2d' in str(config.model)) == ('normed-mask' in name)
     assert ('SeesawLoss' in str(config.model)) == ('NormedLinear' in str(config.model)) == ('seesaw' in name)
+
+
+FOR_THE_TAIL = {
+    'eql-loss_random': dict(type='EQLLoss', lambda_=0.0011),
+    'eqlv2-loss_random': dict(type='EQLV2Loss', num_classes=1203),
+    'federated-loss_random': dict(type='FederatedLoss'),
+    'focal-loss_random': dict(type='FocalCustomLoss', num_classes=1203),
+    'cas': dict(type='ClassAwareSampler', num_sample_class=1),
+    'irfs1e-3': dict(type='ClassBalancedDataset', oversample_thr=1e-3, instance_aware=True),
+}
+
+
+@pytest.mark.parametrize(('kind', 'expected'), FOR_THE_TAIL.items())
+def test_training_for_the_tail_changes_one_part_of_its_base(load, kind, expected):
+    base = load('lvis/mask-rcnn_r50_fpn_random-ms-1x_lvis-v1.py')._cfg_dict.to_dict()
+    config = load(f'lvis/mask-rcnn_r50_fpn_{kind}-ms-1x_lvis-v1.py')._cfg_dict.to_dict()
+    if kind == 'cas':
+        place, key = 'train_dataloader', 'sampler'
+    elif kind == 'irfs1e-3':
+        place, key = 'train_dataloader', 'dataset'
+        expected = expected | dict(dataset=base[place][key])
+    else:
+        place, key = 'bbox_head', 'loss_cls'
+    of_base, of_config = (c[place] if place in c else c['model']['roi_head'][place] for c in (base, config))
+    assert of_config[key] == expected != of_base[key]
+    of_config[key] = of_base[key]
+    assert config == base
+
+
+def test_configs_of_the_page_on_the_tail_are_those_of_the_folder(load, tmp_path):
+    document = (CONFIGS.parent / 'docs/training_for_the_tail.md').read_text()
+    named = re.findall(r'configs/(lvis/[\w.-]+\.py)', document)
+    assert {f'lvis/mask-rcnn_r50_fpn_{kind}-ms-1x_lvis-v1.py' for kind in FOR_THE_TAIL} <= set(named) <= set(NAMES)
+    lines = dict(re.findall(r'^\| `([\w-]+)` \| `(dict\(.*?\))` \|', document, re.MULTILINE))
+    base = CONFIGS / 'lvis/mask-rcnn_r50_fpn_random-ms-1x_lvis-v1.py'
+    text = f"_base_ = '{base}'\nmodel = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(_delete_=True, **{{}}))))\n"
+    assert lines.keys() == {'EQLLoss', 'EQLV2Loss', 'FederatedLoss', 'FocalCustomLoss'}
+    for kind, line in lines.items():
+        (tmp_path / 'config.py').write_text(text.format(line))
+        with torch.device('meta'):
+            detector = MODELS.build(load_config(tmp_path / 'config.py').model)
+        assert type(detector.roi_head.bbox_head.loss_cls).__name__ == kind
 
 
 @pytest.mark.parametrize(

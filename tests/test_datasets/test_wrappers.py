@@ -77,3 +77,30 @@ def test_repeat_factors(shared_data):
     assert len(dataset) > len(inner) and dataset.class_frequency() == inner.class_frequency()
     for one, other in zip(dataset.images_of_class(), inner.images_of_class(), strict=True):
         assert [expected[i] for i in one] == [int(inner.index.image_ids[i]) for i in other]
+
+
+@pytest.mark.parametrize('threshold', [0.05, 0.3])
+def test_instance_aware_repeat_factors(shared_data, threshold):
+    """Against IRFS's formula, written out."""
+    folder = shared_data / 'coco128'
+    cfg = dict(type='CocoDataset', ann_file='instances.json', data_root=str(folder), data_prefix=dict(img='images'))
+    inner = DATASETS.build(cfg)
+    images, instances = {}, {}
+    for index in range(len(inner)):
+        labels = inner.get_cat_ids(index)
+        for label in labels:
+            instances[label] = instances.get(label, 0) + 1
+        for label in set(labels):
+            images[label] = images.get(label, 0) + 1
+    total = sum(instances.values())
+    expected = []
+    for index in range(len(inner)):
+        factors = [1.0]
+        for label in inner.get_cat_ids(index):
+            share = math.sqrt(images[label] / len(inner) * instances[label] / total)
+            factors.append(math.sqrt(threshold / share))
+        expected += [int(inner.index.image_ids[index])] * math.ceil(max(factors) - 1e-9)
+    config = dict(type='ClassBalancedDataset', oversample_thr=threshold, dataset=cfg)
+    dataset = DATASETS.build(config | dict(instance_aware=True))
+    assert image_ids(dataset) == expected
+    assert len(dataset) > len(inner) and image_ids(dataset) != image_ids(DATASETS.build(config))

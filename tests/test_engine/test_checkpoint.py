@@ -292,6 +292,13 @@ def test_box_heads_of_another_loss():
     key = 'check model.roi_head.bbox_head.loss_cls (the checkpoint was trained'
     assert f'{key} with SeesawLoss)' in mismatch(head(5, softmax), head(5, seesaw))
     assert f'{key} without SeesawLoss)' in mismatch(head(5, seesaw), head(5, softmax))
+    eqlv2, eql = dict(type='EQLV2Loss', num_classes=5), dict(type='EQLLoss')
+    assert f'{key} with EQLV2Loss)' in mismatch(head(5, softmax), head(5, eqlv2))
+    assert f'{key} with SeesawLoss)' in mismatch(head(5, eqlv2), head(5, seesaw))
+    assert f'{key} without EQLV2Loss)' in mismatch(head(5, eqlv2), head(5, softmax))
+    of_background = 'check model.roi_head.bbox_head.num_classes and loss_cls, which may have no logit of background'
+    assert f'{of_background} (5 in the checkpoint)' in mismatch(head(5, softmax), head(5, eql))
+    assert f'{of_background} (6 in the checkpoint)' in mismatch(head(5, eql), head(5, softmax))
     other = mismatch(head(5, seesaw), head(7, dict(seesaw, num_classes=7)))
     assert 'check model.roi_head.bbox_head.num_classes and loss_cls.num_classes (7 in the checkpoint)' in other
 

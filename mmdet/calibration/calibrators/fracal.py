@@ -50,7 +50,8 @@ class FRACAL(ScoreRule):
         self.register_buffer('image_count', counts, persistent=False)
         self.register_buffer('num_images', torch.ones((), dtype=torch.float64, device=device))
         self.register_buffer('dimensions', torch.ones(len(frequency), dtype=torch.float64, device=device))
-        self.is_sigmoid = self.on is None and getattr(base_heads[0].loss_cls, 'use_sigmoid', False)
+        has_softmax = not base_heads[0].has_custom_cls_logits or hasattr(base_heads[0].loss_cls, 'to_softmax_logits')
+        self.is_sigmoid = self.on is None and not has_softmax
         return super().bind(base_heads, frequency)
 
     def prepare(self, annotations: TrainingAnnotations) -> None:
@@ -78,7 +79,7 @@ class FRACAL(ScoreRule):
     def scores(self, base_scores: Tensor, logits: Logits, setting: str = 'calibrated') -> Tensor:
         """(R, C + 1) base scores and logits -> (R, C + 1) float32 scores."""
         if setting == 'calibrated' and self.is_sigmoid:
-            return torch.cat([self._sigmoid_scores(logits[0]), base_scores[:, -1:]], dim=1)
+            return torch.cat([base_scores[:, :-1] * self._sigmoid_factors(logits[0]), base_scores[:, -1:]], dim=1)
         return super().scores(base_scores, logits, setting)
 
     def adjusted(self, scores: Tensor) -> Tensor:
@@ -86,10 +87,10 @@ class FRACAL(ScoreRule):
         factors = self.prior_shift().exp() / self.dimensions**self.dimension_power
         return normalised(scores * F.pad(factors, (0, 1), value=1.0).to(scores.dtype))
 
-    def _sigmoid_scores(self, logits: Tensor) -> Tensor:
+    def _sigmoid_factors(self, logits: Tensor) -> Tensor:
         spread = self.dimensions**self.dimension_power
         shift = self.prior_shift() + (spread.mean() / spread).log10()
-        return logits.sigmoid() * (logits + shift.to(logits.dtype)).sigmoid()
+        return (logits + shift.to(logits.dtype)).sigmoid()
 
     def prior_shift(self) -> Tensor:
         """(C,) what every class's logit gains for its frequency."""

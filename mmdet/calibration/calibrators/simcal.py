@@ -1,10 +1,11 @@
 """SimCal (ECCV 2020, arXiv 2007.11978): a re-trained classification head, heard for rare classes only."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.errors import ConfigError
 from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import CALIBRATORS
@@ -47,10 +48,12 @@ class SimCal(Calibrator):
         """One head for each of the detector's stages; `3fc_ft` starts as the base classifier itself.
 
         All of it is on the device the base heads are on.
+
+        Raises:
+            ConfigError: a `3fc_ft` of a base whose loss has no softmax logits (those with a sigmoid for each class).
         """
         self.heads = nn.ModuleList(build_head(self.head, base_head) for base_head in base_heads)
-        copied_logits = base_heads[0].has_custom_cls_logits and isinstance(self.heads[0], FineTunedHead)
-        self.to_softmax_logits = base_heads[0].loss_cls.to_softmax_logits if copied_logits else None
+        self.to_softmax_logits = self._to_softmax_logits(base_heads[0])
         self.register_buffer('instance_count', torch.as_tensor(frequency.instance_count), persistent=False)
         self.to(device_of(base_heads))
         return super().bind(base_heads, frequency)
@@ -93,6 +96,18 @@ class SimCal(Calibrator):
             return (base_scores + calibrated) / 2
         from_calibrated = F.pad(self.is_rare, (0, 1), value=False)
         return torch.where(from_calibrated, calibrated, base_scores)
+
+    def _to_softmax_logits(self, base_head: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """What makes softmax logits of those of a head; None where they are softmax logits."""
+        if not isinstance(self.heads[0], FineTunedHead) or not base_head.has_custom_cls_logits:
+            return None
+        loss = base_head.loss_cls
+        if not hasattr(loss, 'to_softmax_logits'):
+            raise ConfigError(
+                f'calibration.calibrator.head={self.head!r} copies the classifier of a base trained with '
+                f'{type(loss).__name__}, which has no softmax logits: choose 2fc_rand or 3fc_rand'
+            )
+        return loss.to_softmax_logits
 
     def _softmax_logits(self, logits: Tensor) -> Tensor:
         """Of whatever logits the heads give, those (R, C + 1) of an ordinary softmax, at least float32."""

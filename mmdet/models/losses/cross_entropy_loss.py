@@ -1,13 +1,13 @@
 """Cross entropy: over classes, class by class, or over the pixels of a mask."""
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet.registry import MODELS
 
 from .reduction import check_reduction, reduce_loss
+from .targets import one_hot
 
 
 @MODELS.register_module()
@@ -78,7 +78,7 @@ class CrossEntropyLoss(nn.Module):
         """Elementwise losses in the shape of `pred`, weights of them, and the divisor of their mean."""
         valid = (target >= 0) & (target != self.ignore_index)
         if pred.dim() != target.dim():
-            target = target[:, None] == torch.arange(pred.shape[1], device=pred.device)
+            target = one_hot(target, pred.shape[1])
             valid = valid[:, None].expand_as(pred)
             weight = None if weight is None else weight[:, None]
         weight = valid.float() if weight is None else valid * weight

@@ -5,6 +5,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import ConfigError
 from mmdet.models.layers.precision import at_least_float32
 from mmdet.models.losses import accuracy
 from mmdet.models.task_modules import SampledRoIs
@@ -32,6 +33,9 @@ class BBoxHead(BaseModule):
         reg_decoded_bbox: whether the box loss compares boxes instead of deltas.
         cls_predictor_cfg, reg_predictor_cfg: configs of the predictor layers.
         loss_cls, loss_bbox: configs of the losses.
+
+    Raises:
+        ConfigError: a classification loss for another number of classes.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class BBoxHead(BaseModule):
         loss_bbox: dict | None = None,
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(init_cfg or self.default_init_cfg())
+        super().__init__(init_cfg)
         self.roi_feat_size = roi_feat_size
         self.in_channels = in_channels
         self.num_classes = num_classes
@@ -61,15 +65,32 @@ class BBoxHead(BaseModule):
         )
         self.loss_cls = MODELS.build(loss_cls or dict(type='CrossEntropyLoss'))
         self.loss_bbox = MODELS.build(loss_bbox or dict(type='SmoothL1Loss'))
+        self.init_cfg = self.init_cfg or self.default_init_cfg()
+        self._check_loss_classes()
         self._build_predictors(in_channels * roi_feat_size**2, in_channels * roi_feat_size**2)
 
-    @staticmethod
-    def default_init_cfg() -> list[dict]:
-        """Small normal predictors, so that training starts from near-uniform scores and unmoved boxes."""
+    def default_init_cfg(self) -> list[dict]:
+        """Small normal predictors, so that training starts from near-uniform scores and unmoved boxes.
+
+        Biases are 0, or give every class the score from which a sigmoid loss wants to start.
+        """
         return [
-            dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+            dict(
+                type='Normal',
+                std=0.01,
+                bias_prob=getattr(self.loss_cls, 'prior_prob', None),
+                override=dict(name='fc_cls'),
+            ),
             dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
         ]
+
+    def _check_loss_classes(self) -> None:
+        of_loss = getattr(self.loss_cls, 'num_classes', self.num_classes)
+        if of_loss != self.num_classes:
+            raise ConfigError(
+                f'model.roi_head.bbox_head: num_classes is {self.num_classes}, but loss_cls.num_classes is {of_loss}: '
+                'make the two agree'
+            )
 
     def _build_predictors(self, cls_features: int, reg_features: int) -> None:
         num_boxes = 1 if self.reg_class_agnostic else self.num_classes
@@ -80,7 +101,10 @@ class BBoxHead(BaseModule):
 
     @property
     def has_custom_cls_logits(self) -> bool:
-        """Whether the classification loss defines logits other than C + 1 softmax ones (Seesaw does)."""
+        """Whether the classification loss says itself how many logits there are and what scores they mean.
+
+        Otherwise they are C + 1, and scores are their softmax.
+        """
         return getattr(self.loss_cls, 'custom_cls_channels', False)
 
     @property
@@ -101,7 +125,7 @@ class BBoxHead(BaseModule):
         return shared_feats
 
     def classify(self, shared_feats: Tensor) -> Tensor:
-        """Shared features -> (R, C + 1) class logits."""
+        """Shared features -> (R, num_cls_logits) class logits."""
         return self.fc_cls(self.cls_branch(shared_feats))
 
     def regress(self, shared_feats: Tensor) -> Tensor:
@@ -204,12 +228,13 @@ class BBoxHead(BaseModule):
         """Classification and box losses of the step's RoIs, ordered image by image, positives first.
 
         Args:
-            cls_logits: (R, C + 1).
+            cls_logits: (R, num_cls_logits).
             deltas: (R, 4) or (R, 4 * C).
             sampled: the RoIs of every image; their `boxes` concatenated are the R RoIs.
 
         Returns:
-            `loss_cls` (mean over RoIs), `loss_bbox` (sum over positives, divided by all RoIs), `acc` (per cent).
+            `loss_cls` (mean over RoIs), `loss_bbox` (sum over positives, divided by all RoIs), `acc` (per cent). A loss
+            with logits of its own may name its parts and accuracies otherwise.
         """
         labels = torch.cat([self._labels(rois) for rois in sampled])
         losses = self._classification_loss(cls_logits, labels)
@@ -221,8 +246,6 @@ class BBoxHead(BaseModule):
         return torch.cat([rois.pos_gt_labels, background])
 
     def _classification_loss(self, cls_logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        if not len(labels):
-            return dict(loss_cls=cls_logits.sum() * 0)
         weight = torch.ones(len(labels), device=labels.device)
         loss = self.loss_cls(cls_logits, labels, weight, avg_factor=len(labels))
         losses = loss if isinstance(loss, dict) else dict(loss_cls=loss)

@@ -50,11 +50,10 @@ class ConvFCBBoxHead(BBoxHead):
         self.reg_fcs, reg_features = self._fcs(num_reg_fcs, shared_features if num_shared_fcs else reg_channels * area)
         self._build_predictors(cls_features, reg_features)
 
-    @staticmethod
-    def default_init_cfg() -> list[dict]:
+    def default_init_cfg(self) -> list[dict]:
         """The predictors' initialisation and Xavier's for the layers before them."""
         fcs = [dict(name='shared_fcs'), dict(name='cls_fcs'), dict(name='reg_fcs')]
-        return [*BBoxHead.default_init_cfg(), dict(type='Xavier', distribution='uniform', override=fcs)]
+        return [*super().default_init_cfg(), dict(type='Xavier', distribution='uniform', override=fcs)]
 
     def _convs(self, depth: int, channels: int) -> tuple[nn.ModuleList, int]:
         """`depth` 3x3 convolutions on `channels`, and the channels they give."""
