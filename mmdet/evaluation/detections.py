@@ -14,6 +14,7 @@ class Detections(NamedTuple):
         scores: (N,) float64.
         category_ids: (N,) int64.
         masks: N COCO run-length encodings, or None.
+        places: (N,) int64, their places in a result file, where they come from one, or None.
     """
 
     image_id: int
@@ -21,6 +22,7 @@ class Detections(NamedTuple):
     scores: np.ndarray
     category_ids: np.ndarray
     masks: list[dict[str, Any]] | None
+    places: np.ndarray | None = None
 
     @classmethod
     def from_instances(cls, image_id: int, instances: Mapping[str, Any], category_ids: np.ndarray) -> 'Detections':
@@ -42,7 +44,8 @@ class Detections(NamedTuple):
     def select(self, index: np.ndarray) -> 'Detections':
         """Those at the integer positions `index`, in that order."""
         masks = None if self.masks is None else [self.masks[i] for i in index.tolist()]
-        return Detections(self.image_id, self.boxes[index], self.scores[index], self.category_ids[index], masks)
+        places = None if self.places is None else self.places[index]
+        return Detections(self.image_id, self.boxes[index], self.scores[index], self.category_ids[index], masks, places)
 
     def of_categories(self, category_ids: Container[int]) -> 'Detections':
         """Those of some categories, in the same order."""

@@ -7,7 +7,7 @@ from hotcoco import mask as rle
 
 from .federated_truth import ImageTargets, outside_of
 from .greedy_matching import EVERY_THRESHOLD, IOU_THRESHOLDS, greedy_matches
-from .mask_boundary import DILATION_RATIO, mask_boundary
+from .mask_boundary import mask_boundary
 
 OVERLAPS = ('bbox', 'segm', 'boundary')
 
@@ -44,7 +44,6 @@ class ImageOverlaps:
         boxes: (O, 4) float64, x, y, width, height; needed for `'bbox'`.
         masks: O COCO run-length encodings; needed for the others.
         areas: (O,) float64, in pixels, by which an object is inside an area range; by default its box's or mask's own.
-        dilation_ratio: of `'boundary'`, see `mask_boundary`.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class ImageOverlaps:
         boxes: np.ndarray | None = None,
         masks: Sequence[dict[str, Any]] | None = None,
         areas: np.ndarray | None = None,
-        dilation_ratio: float = DILATION_RATIO,
     ):
         if overlap not in OVERLAPS:
             raise ValueError(f'overlap {overlap!r} is none of {", ".join(OVERLAPS)}')
@@ -62,7 +60,6 @@ class ImageOverlaps:
         self._overlap = overlap
         self._boxes = boxes
         self._masks = None if masks is None else list(masks)
-        self._dilation_ratio = dilation_ratio
         if areas is None:
             areas = boxes[:, 2] * boxes[:, 3] if overlap == 'bbox' else rle.area(self._masks)
         self._areas = np.asarray(areas, np.float64)
@@ -139,5 +136,5 @@ class ImageOverlaps:
     def _boundary(self, kind: str, masks: Sequence[dict[str, Any]], index: int) -> dict[str, Any]:
         """A mask's boundary, kept: several classes may ask for it."""
         if (kind, index) not in self._boundaries:
-            self._boundaries[kind, index] = mask_boundary(masks[index], self._dilation_ratio)
+            self._boundaries[kind, index] = mask_boundary(masks[index])
         return self._boundaries[kind, index]

@@ -12,18 +12,19 @@ DILATION_RATIO = 0.02
 _SQUARE = np.ones((3, 3), np.uint8)
 
 
-def mask_boundary(mask: dict[str, Any], dilation_ratio: float = DILATION_RATIO) -> dict[str, Any]:
-    """The part of a mask that is near its contour; the image's edge counts as contour.
+def mask_boundary(mask: dict[str, Any]) -> dict[str, Any]:
+    """The part of a mask that is near its contour, where the image's edge counts as contour.
+
+    It is as wide as 2 % of the image's diagonal, rounded to pixels, and at least 1.
 
     Args:
         mask: a COCO run-length encoding.
-        dilation_ratio: the boundary's width as a share of the image's diagonal; it is rounded to pixels, at least 1.
 
     Returns:
         A COCO run-length encoding.
     """
     height, width = mask['size']
-    boundary_width = max(1, round(dilation_ratio * float(np.hypot(height, width))))
+    boundary_width = max(1, round(DILATION_RATIO * float(np.hypot(height, width))))
     x, y, w, h = (int(side) for side in rle.toBbox(mask))
     pixels = rle.decode(mask)
     # What is eroded is as large as the mask, not the image: outside its box there is nothing.

@@ -1,4 +1,5 @@
 """What the COCO and the LVIS metric share: detections are matched as they come, and then forgotten."""
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from .detections import Detections
 from .ground_truth import read_ground_truth
 from .matcher import Matcher
 from .results_file import ResultsPart, join_parts
+from .table_matcher import TableMatcher
 from .training_instance_bins import average_precision_by_bin
 
 IOU_TYPES = ('bbox', 'segm')
@@ -25,7 +27,7 @@ class _Shard(NamedTuple):
     """What one process contributes to the figures."""
 
     seen: set[int]
-    matchers: dict[str, Matcher]
+    matchers: dict[str, Matcher | TableMatcher]
     parts: dict[str, str | None]
 
 
@@ -53,7 +55,8 @@ class StreamingMetric(BaseMetric):
     Attributes:
         per_class: after `evaluate`, on every process, one dict per class in label order: `name`, `category_id`,
             `frequency` ('r', 'c', 'f' or None), `train_instances`, `train_images` (None without class frequencies)
-            and `bbox_AP`, `segm_AP` as evaluated, in 0..1, NaN for a class without ground truth.
+            and `bbox_AP`, `segm_AP` as evaluated, in 0..1, NaN for a class without ground truth; these are not there
+            where the protocol has no AP of one class.
 
     Raises:
         AnnotationError: an annotation file that cannot be read or lacks what the protocol needs.
@@ -67,7 +70,10 @@ class StreamingMetric(BaseMetric):
     """Whether a detection of zero area counts (as a false positive), or is left out."""
 
     figures: Mapping[str, str]
-    """The names of the figures -> what hotcoco calls them."""
+    """The names of the figures -> what a matcher calls them."""
+
+    class_figures = True
+    """Whether there is an AP of each class, and so AP by training instances."""
 
     def __init__(
         self,
@@ -142,6 +148,15 @@ class StreamingMetric(BaseMetric):
         """One image's detections, as the detector gives them, in the categories of the protocol."""
         return Detections.from_instances(image_id, instances, self._category_ids)
 
+    def new_matcher(self, iou_type: str) -> Matcher | TableMatcher:
+        """What matches the boxes or masks of one pass."""
+        categories = [
+            {'id': category_id, 'name': str(category_id), 'frequency': self.categories[category_id].get('frequency')}
+            for category_id in sorted(self.evaluated_categories)
+        ]
+        evaluator = StreamingEval(categories, iou_type=iou_type, lvis_style=self.lvis_style)
+        return Matcher(evaluator, iou_type, self.counts_empty)
+
     # Batch by batch.
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
@@ -203,20 +218,11 @@ class StreamingMetric(BaseMetric):
         raise NotImplementedError
 
     def _start_pass(self) -> None:
-        categories = [
-            {'id': category_id, 'name': str(category_id), 'frequency': self.categories[category_id].get('frequency')}
-            for category_id in sorted(self.evaluated_categories)
-        ]
         evaluated = [] if self.format_only else self.iou_types
         written = [] if self.outfile_prefix is None else self.iou_types
         self._seen: set[int] = set()
         self._unmatched: list[Detections] = []
-        self._matchers = {
-            iou_type: Matcher(
-                StreamingEval(categories, iou_type=iou_type, lvis_style=self.lvis_style), iou_type, self.counts_empty
-            )
-            for iou_type in evaluated
-        }
+        self._matchers = {iou_type: self.new_matcher(iou_type) for iou_type in evaluated}
         self._parts = {t: ResultsPart(self._results_path(t)) for t in written}
 
     def _results_path(self, iou_type: str) -> str:
@@ -263,7 +269,10 @@ class StreamingMetric(BaseMetric):
         if self.format_only:
             return {}, []
         if len(shards) > 1:
-            self._matchers = {t: Matcher.merged([shard.matchers[t] for shard in shards]) for t in self.iou_types}
+            self._matchers = {
+                iou_type: type(own).merged([shard.matchers[iou_type] for shard in shards])
+                for iou_type, own in self._matchers.items()
+            }
         unseen = list(self.ground_truth.images.keys() - set().union(*(shard.seen for shard in shards)))
         for first in range(0, len(unseen), IMAGES_AT_A_TIME):
             self._match(unseen[first : first + IMAGES_AT_A_TIME], [])
@@ -274,9 +283,10 @@ class StreamingMetric(BaseMetric):
         class_ap: dict[str, list[float]] = {}
         for iou_type, matcher in self._matchers.items():
             official = matcher.figures()
-            class_ap[iou_type] = [official.get(f'AP/{category_id}', float('nan')) for category_id in self.categories]
             own = {name: official[theirs] for name, theirs in self.figures.items()}
-            if self.class_frequency is not None:
+            if self.class_figures:
+                class_ap[iou_type] = [official.get(f'AP/{category_id}', math.nan) for category_id in self.categories]
+            if self.class_figures and self.class_frequency is not None:
                 own |= average_precision_by_bin(class_ap[iou_type], self.class_frequency.instance_count, self.bins)
             figures |= {f'{iou_type}_{name}': figure for name, figure in own.items()}
         return figures, self._per_class(class_ap)
