@@ -62,9 +62,9 @@ class BankedCalibrationModel(CalibrationModel):
         batch = self.detector.data_preprocessor(batch, True)
         feats = self.detector.extract_feat(batch['inputs'])
         proposals = self.detector.rpn_head.predict(feats, batch['data_samples'], self.detector.proposal_cfg)
-        draws = [self.draw_rois(feats, proposals, batch['data_samples'], draw) for draw in range(self.num_draws)]
         roi_head = self.detector.roi_head
         feats = roi_head.context(feats)
+        draws = [self.draw_rois(feats, proposals, batch['data_samples'], draw) for draw in range(self.num_draws)]
         return keep_rois(draws, self.most_backgrounds, lambda rois, stage: roi_head.box_feats(feats, rois, stage))
 
     def _views_of(self, visits: Sequence[Visit]) -> list[list[KeptRoIs]]:

@@ -65,8 +65,8 @@ class CalibrationModel(BaseModel):
         with torch.no_grad():
             feats = self.detector.extract_feat(inputs)
             proposals = self.detector.rpn_head.predict(feats, data_samples, self.detector.proposal_cfg)
-            stages = self.draw_rois(feats, proposals, data_samples)
             feats = self.detector.roi_head.context(feats)
+            stages = self.draw_rois(feats, proposals, data_samples)
         drawn_classes = [sample.drawn_class for sample in data_samples]
         losses = {}
         for stage, (sampled, priorities) in enumerate(stages):
@@ -89,7 +89,7 @@ class CalibrationModel(BaseModel):
         """Stage by stage the sampled RoIs and their background priorities, drawn from each image's own stream.
 
         Args:
-            feats: pyramid of (B, D, H_l, W_l).
+            feats: what the RoI head's `context` makes of the pyramid.
             proposals: of each image, with `bboxes` in pixels of the network input.
             data_samples: with ground truth and `draw_key`.
             draw: 0 is the draw that training sees; each other number gives one more, independent of it.
@@ -97,8 +97,8 @@ class CalibrationModel(BaseModel):
         per_image = []
         for i, sample in enumerate(data_samples):
             with keyed_torch_rng(*sample.draw_key, *([draw] if draw else [])):
-                levels = [level[i : i + 1] for level in feats]
-                stages = self.detector.roi_head.stages_of_rois(levels, proposals[i : i + 1], [sample])
+                of_image = self.detector.roi_head.context_of_image(feats, i)
+                stages = self.detector.roi_head.stages_of_rois(of_image, proposals[i : i + 1], [sample])
                 per_image.append([(sampled[0], torch.rand(len(sampled[0].neg_boxes))) for sampled in stages])
         return [tuple(map(list, zip(*stage, strict=True))) for stage in zip(*per_image, strict=True)]
 
