@@ -210,19 +210,36 @@ def _refusal(error: UnpicklingError) -> str:
 
 
 def _download(url: str) -> Path:
-    """The file at an address, from torch's cache where it was fetched before."""
-    file = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
-    if not file.is_file():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), progress=False)
-        except OSError as error:
-            raise CheckpointError(f'{url}: could not be downloaded ({error}); give the path of a copy') from error
+    """The file at an address, from torch's cache where it was fetched before.
+
+    Its name there says the whole address, as a hash: other addresses end in `latest.pth` too. A file of another
+    program, under the address's last part alone, is taken where that says the hash of its content
+    (`net-0123abcd.pth`).
+    """
+    folder, name = Path(torch.hub.get_dir()) / 'checkpoints', Path(urlparse(url).path)
+    file = folder / f'{name.stem[:100]}-{hashlib.sha256(url.encode()).hexdigest()[:16]}{name.suffix}'
+    if file.is_file():
+        return file
+    if _is_named_by_its_content(folder / name.name):
+        return folder / name.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), progress=False)
+    except OSError as error:
+        raise CheckpointError(f'{url}: could not be downloaded ({error}); give the path of a copy') from error
     return file
 
 
-def _state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
-    return OrderedDict((name.removeprefix('module.'), tensor) for name, tensor in checkpoint['state_dict'].items())
+def _is_named_by_its_content(file: Path) -> bool:
+    """Whether a file is there whose name ends in the beginning of its SHA-256, as those of torch and OpenMMLab do."""
+    named = re.search(r'-([0-9a-f]{8,64})$', file.stem)
+    if named is None or not file.is_file():
+        return False
+    digest = hashlib.sha256()
+    with file.open('rb') as content:
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest().startswith(named.group(1))
 
 
 def _first_difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
