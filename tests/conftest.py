@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: devices, and the reference material that lies beside some checkouts."""
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,31 @@ def shared_data() -> Path:
 def oracle() -> Path:
     """Reference outputs of other implementations (shared/oracle); the test skips where they are absent."""
     return _folder_or_skip('oracle')
+
+
+@pytest.fixture(params=['preprocessor', 'averaged', 'parallel', 'compiled', 'compiled parts', 'all'])
+def soiled(request) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """A state dict as it is saved of a model that was wrapped, averaged or compiled, or all of it."""
+    kinds = ['preprocessor', 'averaged', 'compiled parts', 'compiled', 'parallel']
+    chosen = kinds if request.param == 'all' else [request.param]
+
+    def soil(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        for kind in kinds:
+            if kind not in chosen:
+                continue
+            if kind == 'preprocessor':
+                more = {f'data_preprocessor.{name}': torch.full((3, 1, 1), 100.0) for name in ('mean', 'std')}
+                weights = {**more, **weights}
+            elif kind == 'averaged':
+                weights = {**weights, **{f'ema_{name.replace(".", "_")}': 2 * weights[name] for name in weights}}
+            elif kind == 'compiled parts':
+                weights = {name.replace('.', '._orig_mod.', 1): tensor for name, tensor in weights.items()}
+            else:
+                prefix = '_orig_mod.' if kind == 'compiled' else 'module.'
+                weights = {prefix + name: tensor for name, tensor in weights.items()}
+        return weights
+
+    return soil
 
 
 @pytest.fixture

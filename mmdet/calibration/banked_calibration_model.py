@@ -67,8 +67,8 @@ class BankedCalibrationModel(CalibrationModel):
         batch = self.detector.data_preprocessor(batch, True)
         feats = self.detector.extract_feat(batch['inputs'])
         proposals = self.detector.train_proposals(feats, batch['data_samples'])
-        draws = [self.draw_rois(feats, proposals, batch['data_samples'], draw) for draw in range(self.num_draws)]
         feats = self.detector.context(feats)
+        draws = [self.draw_rois(feats, proposals, batch['data_samples'], draw) for draw in range(self.num_draws)]
 
         def features(kind: str, rois: Tensor, stage: int) -> Tensor:
             roi_feats = self.detector.box_feats(feats, rois, stage)

@@ -81,8 +81,8 @@ class CalibrationModel(BaseModel):
         with torch.no_grad():
             feats = self.detector.extract_feat(inputs)
             proposals = self.detector.train_proposals(feats, data_samples)
-            stages = self.draw_rois(feats, proposals, data_samples)
             feats = self.detector.context(feats)
+            stages = self.draw_rois(feats, proposals, data_samples)
         drawn_classes = [sample.get('drawn_class') for sample in data_samples]
         keys = [sample.draw_key for sample in data_samples]
         losses = {}
@@ -106,7 +106,7 @@ class CalibrationModel(BaseModel):
         """Stage by stage the sampled RoIs and their background priorities, drawn from each image's own stream.
 
         Args:
-            feats: pyramid of (B, D, H_l, W_l).
+            feats: what the RoI head's `context` makes of the pyramid.
             proposals: of each image, with `bboxes` in pixels of the network input.
             data_samples: with ground truth and `draw_key`.
             draw: 0 is the draw that training sees; each other number gives one more, independent of it.
@@ -114,8 +114,8 @@ class CalibrationModel(BaseModel):
         per_image = []
         for i, sample in enumerate(data_samples):
             with keyed_torch_rng(*sample.draw_key, *([draw] if draw else [])):
-                levels = [level[i : i + 1] for level in feats]
-                stages = self.detector.stages_of_rois(levels, proposals[i : i + 1], [sample])
+                of_image = self.detector.context_of_image(feats, i)
+                stages = self.detector.stages_of_rois(of_image, proposals[i : i + 1], [sample])
                 per_image.append([(sampled[0], torch.rand(len(sampled[0].neg_boxes))) for sampled in stages])
         return [tuple(map(list, zip(*stage, strict=True))) for stage in zip(*per_image, strict=True)]
 

@@ -6,6 +6,7 @@ from .checkpoint import (
     latest_checkpoint,
     load_matching_weights,
     load_weights,
+    own_weights,
     read_checkpoint,
     save_checkpoint,
 )
@@ -42,6 +43,7 @@ __all__ = [
     'load_weights',
     'mixed_precision',
     'read_checkpoint',
+    'own_weights',
     'require_keys',
     'run_tool',
     'save_checkpoint',

@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, read without running what they hold, loaded strictly."""
 import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -62,7 +61,8 @@ def plain(value: Any, name: str) -> Any:
 def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') -> dict[str, Any]:
     """Read a checkpoint of this project, of mmengine or mmdetection, or a bare state dict.
 
-    What torchvision's and detectron2's training programs save is read too: their state dict is called `model`.
+    What torchvision's and detectron2's training programs save is read too: their state dict is called `model`. Names
+    are the model's own, whatever was wrapped around it when it was saved; see `own_weights`.
 
     Nothing a checkpoint holds is executed: it is unpickled with `weights_only=True` and an allow-list of numpy's arrays
     and mmengine's log buffers, which mmdetection's checkpoints contain.
@@ -96,21 +96,46 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
     weights = checkpoint['state_dict']
     if not isinstance(weights, Mapping) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise CheckpointError(f'{path}: holds no `state_dict` of named tensors, so it is not a model checkpoint')
-    return dict(checkpoint, meta=checkpoint.get('meta') or {})
+    return dict(checkpoint, state_dict=own_weights(weights, path), meta=checkpoint.get('meta') or {})
+
+
+def own_weights(weights: Mapping[str, Tensor], path: str | Path) -> Mapping[str, Tensor]:
+    """A model's weights by its own names, and nothing that is not the model's.
+
+    The `module.` and `_orig_mod.` of data parallelism and `torch.compile` are taken out of the names. Left out are mean
+    and standard deviation of a `data_preprocessor`, which the config says, and what mmdetection 2's averaging of
+    weights keeps beside the average (`ema_backbone_conv1_weight`).
+
+    Raises:
+        CheckpointError: two different tensors of one name.
+    """
+    own: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        own_name = re.sub(r'^(module\.)+', '', re.sub(r'(^|(?<=\.))_orig_mod\.', '', name))
+        if own_name.startswith('ema_') or re.search(r'(^|\.)data_preprocessor\.(mean|std)$', own_name):
+            continue
+        if own_name in own and not _same(own[own_name], tensor):
+            raise CheckpointError(f'{path}: holds `{own_name}` more than once, and not the same; save the model anew')
+        own[own_name] = tensor
+    return weights if list(own) == list(weights) else own
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Load a checkpoint's `state_dict` into a model: every parameter of both, of equal shapes.
 
     Args:
-        model: any module; a `module.` that data parallelism put before the names is removed.
-        checkpoint: as `read_checkpoint` returns it.
+        model: any module.
+        checkpoint: as `read_checkpoint` returns it, or with names as `own_weights` takes them.
         path: where it came from, for the message.
 
     Raises:
         CheckpointError: naming the first parameter that differs, how, and the config key to look at.
     """
-    weights = _state_dict(checkpoint)
+    weights = own_weights(checkpoint['state_dict'], path)
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
@@ -129,7 +154,7 @@ def load_matching_weights(model: nn.Module, checkpoint: Mapping[str, Any], path:
     Raises:
         CheckpointError: where nothing fits.
     """
-    weights = _state_dict(checkpoint)
+    weights = own_weights(checkpoint['state_dict'], path)
     own = model.state_dict()
     matching = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
     if not matching:
@@ -210,19 +235,36 @@ def _refusal(error: UnpicklingError) -> str:
 
 
 def _download(url: str) -> Path:
-    """The file at an address, from torch's cache where it was fetched before."""
-    file = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
-    if not file.is_file():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), progress=False)
-        except OSError as error:
-            raise CheckpointError(f'{url}: could not be downloaded ({error}); give the path of a copy') from error
+    """The file at an address, from torch's cache where it was fetched before.
+
+    Its name there says the whole address, as a hash: other addresses end in `latest.pth` too. A file of another
+    program, under the address's last part alone, is taken where that says the hash of its content
+    (`net-0123abcd.pth`).
+    """
+    folder, name = Path(torch.hub.get_dir()) / 'checkpoints', Path(urlparse(url).path)
+    file = folder / f'{name.stem[:100]}-{hashlib.sha256(url.encode()).hexdigest()[:16]}{name.suffix}'
+    if file.is_file():
+        return file
+    if _is_named_by_its_content(folder / name.name):
+        return folder / name.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), progress=False)
+    except OSError as error:
+        raise CheckpointError(f'{url}: could not be downloaded ({error}); give the path of a copy') from error
     return file
 
 
-def _state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
-    return OrderedDict((name.removeprefix('module.'), tensor) for name, tensor in checkpoint['state_dict'].items())
+def _is_named_by_its_content(file: Path) -> bool:
+    """Whether a file is there whose name ends in the beginning of its SHA-256, as those of torch and OpenMMLab do."""
+    named = re.search(r'-([0-9a-f]{8,64})$', file.stem)
+    if named is None or not file.is_file():
+        return False
+    digest = hashlib.sha256()
+    with file.open('rb') as content:
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest().startswith(named.group(1))
 
 
 def _first_difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:

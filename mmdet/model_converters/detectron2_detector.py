@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet.engine import save_checkpoint
+from mmdet.engine import own_weights, save_checkpoint
 from mmdet.engine.restricted_pickle import read_array_pickle
 from mmdet.errors import CheckpointError, ConfigError
 
@@ -76,7 +76,7 @@ def convert_detectron2(path: str | Path, out: str | Path, classes: Sequence[str]
     return dict(config=f'configs/detectron2/mask-rcnn_{_trunk(weights)}_fpn_{data}.py', num_classes=num_classes)
 
 
-def _read(path: str | Path) -> dict[str, Tensor]:
+def _read(path: str | Path) -> Mapping[str, Tensor]:
     """Named tensors from either kind of file."""
     if Path(path).suffix != '.pkl':
         checkpoint, _ = read_data_only(path)
@@ -86,7 +86,7 @@ def _read(path: str | Path) -> dict[str, Tensor]:
     arrays = weights.values() if isinstance(weights, dict) else [None]
     if not all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
         raise CheckpointError(f'{path}: holds no `model` of named arrays; give a .pkl of the detectron2 model zoo')
-    return {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+    return own_weights({name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, path)
 
 
 def _complete_norms(weights: dict[str, Tensor]) -> None:

@@ -42,7 +42,7 @@ def upgrade_mmdet(checkpoint: Mapping[str, Any], path: str) -> Upgraded:
     Raises:
         CheckpointError: it is not of a two-stage detector, or contradicts itself; the message says which parameter.
     """
-    weights = {name.removeprefix('module.'): tensor for name, tensor in checkpoint['state_dict'].items()}
+    weights = dict(checkpoint['state_dict'])
     version, reason = decide_version(weights, checkpoint['meta'], path)
     if version == '1.x':
         weights = _background_last({_renamed(name): tensor for name, tensor in weights.items()})

@@ -121,9 +121,8 @@ def _stages(weights: Mapping[str, Tensor]) -> list[str]:
     return sorted(heads, key=lambda name: [int(part) for part in name.split('.') if part.isdigit()])
 
 
-def _head(weights: Mapping[str, Tensor], path: str | Path) -> tuple[ReleasedHead, dict[str, Tensor]]:
+def _head(weights: Mapping[str, Tensor], path: str | Path) -> tuple[ReleasedHead, Mapping[str, Tensor]]:
     """A head's kind, and its parameters by their released names."""
-    weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
     for kind in RELEASED_HEADS:
         names = {f'{layer}.{parameter}' for layer in kind.layers for parameter in ('weight', 'bias')}
         if names == weights.keys():

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,10 +30,11 @@ def written_whole(path: str | Path, error: type[UserError] = UserError) -> Itera
 def renamed_when_whole(path: str | Path) -> Iterator[BinaryIO]:
     """As `written_whole`, for those who can do without the file: raises OSError where it cannot be written."""
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    # A process id is another process's too, on another host or in another container that shares the folder.
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}.tmp')
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(temporary, 'wb') as file:
+        with open(temporary, 'xb') as file:
             with _own_errors(_WatchedFile(file)) as watched:
                 yield watched
             file.flush()

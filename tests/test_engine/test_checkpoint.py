@@ -11,6 +11,7 @@ from mmengine.logging import HistoryBuffer
 from torch import nn
 
 from mmdet.engine import (
+    fingerprint,
     latest_checkpoint,
     load_matching_weights,
     load_weights,
@@ -201,6 +202,30 @@ def test_bare_state_dict(tmp_path):
     path = written(tmp_path / 'a.pth', w=torch.ones(2))
     checkpoint = read_checkpoint(path)
     assert (list(checkpoint['state_dict']), checkpoint['meta']) == (['w'], {})
+
+
+def test_names_are_the_models_own_whatever_was_wrapped_around_it(tmp_path, soiled):
+    weights = Detector().state_dict()
+    for path in (
+        written(tmp_path / 'ours.pth', state_dict=soiled(weights), meta={}),
+        written(tmp_path / 'bare.pth', **soiled(weights)),
+        written(tmp_path / 'theirs.pth', model=soiled(weights), epoch=1),
+    ):
+        found = read_checkpoint(path)['state_dict']
+        assert list(found) == list(weights)
+        assert all(torch.equal(found[name], weights[name]) for name in weights)
+    model = Detector()
+    load_weights(model, dict(state_dict=soiled(weights)), 'a.pth')
+    assert fingerprint(model.state_dict()) == fingerprint(weights)
+    assert load_matching_weights(model, dict(state_dict=soiled(weights)), 'a.pth') == []
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path):
+    twice = {'module.w': torch.ones(2), 'w': torch.ones(2)}
+    assert list(read_checkpoint(written(tmp_path / 'a.pth', **twice))['state_dict']) == ['w']
+    for other in (torch.zeros(2), torch.ones(3), torch.ones(2, dtype=torch.int64)):
+        message = message_of(written(tmp_path / 'a.pth', **dict(twice, w=other)))
+        assert 'holds `w` more than once' in message
 
 
 def test_latest_checkpoint_is_found(tmp_path):

@@ -241,6 +241,19 @@ def test_background_goes_last_or_out(files):
     assert {name.split('.')[0] for name in unchanged} == {'backbone', 'neck', 'rpn_head'}
 
 
+def test_names_of_wrapped_models(files, soiled):
+    found = []
+    for soil in (lambda weights: weights, soiled):
+        for name in ('detector', 'three'):
+            checkpoint = torch.load(files[name], weights_only=True)
+            torch.save(dict(checkpoint, state_dict=soil(checkpoint['state_dict'])), files[name])
+        convert_simcal_release(files['detector'], [files['three']], files['out'], read_counts(files['counts']))
+        found.append(read_checkpoint(files['out']))
+    assert found[0]['meta'] == found[1]['meta']
+    assert found[0]['state_dict'].keys() == found[1]['state_dict'].keys()
+    assert all(torch.equal(tensor, found[1]['state_dict'][name]) for name, tensor in found[0]['state_dict'].items())
+
+
 @pytest.mark.parametrize(
     ('meta', 'version'),
     [

@@ -182,6 +182,21 @@ def test_what_else_files_hold(weights, tmp_path):
     assert (ours['backbone.bn1.running_mean'] == 0).all()
 
 
+@pytest.mark.parametrize('suffix', ['.pkl', '.pth'])
+def test_names_of_wrapped_models(weights, tmp_path, soiled, suffix):
+    found = []
+    for state in (weights, soiled(weights)):
+        path = tmp_path / f'model{suffix}'
+        if suffix == '.pkl':
+            model_zoo_file(path, state)
+        else:
+            torch.save(dict(model=state), path)
+        convert_detectron2(path, tmp_path / 'ours.pth')
+        found.append(read_checkpoint(tmp_path / 'ours.pth')['state_dict'])
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_files_and_classes_that_do_not_fit(weights, tmp_path):
     out = tmp_path / 'out.pth'
     path = model_zoo_file(tmp_path / 'a.pkl', weights)

@@ -240,6 +240,20 @@ def test_older_names_and_frozen_norms(without_photographs, tmp_path):
         torch.testing.assert_close(a[name] + difference, b[name], rtol=0, atol=1e-7)
 
 
+def test_names_of_wrapped_models(tmp_path, soiled):
+    with torch.device('meta'):
+        shapes = detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+    # One number a parameter.
+    weights = {name: torch.tensor(i).expand(tensor.shape) for i, (name, tensor) in enumerate(shapes.items())}
+    found = []
+    for number, state in enumerate((weights, soiled(weights))):
+        torch.save(dict(model=state), tmp_path / f'{number}.pth')
+        convert_torchvision(tmp_path / f'{number}.pth', tmp_path / 'ours.pth')
+        found.append(read_checkpoint(tmp_path / 'ours.pth')['state_dict'])
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_files_and_classes_that_do_not_fit(without_photographs, tmp_path):
     torch.save(without_photographs, tmp_path / 'whole.pth')
     torch.save({'conv1.weight': torch.zeros(1)}, tmp_path / 'resnet.pth')

@@ -26,6 +26,20 @@ def test_whatever_stops_the_writing_leaves_the_old_file(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    # Both have this process's id, as processes of two containers may have.
+    path = tmp_path / 'a.txt'
+    with written_whole(path) as first:
+        first.write(b'first ')
+        first.flush()
+        with written_whole(path) as second:
+            second.write(b'second')
+        assert path.read_bytes() == b'second'
+        first.write(b'first')
+    assert path.read_bytes() == b'first first'
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_failing_disk_is_the_error_asked_for(tmp_path):
     path = tmp_path / 'a.txt'
     path.mkdir()

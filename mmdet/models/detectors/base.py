@@ -97,6 +97,10 @@ class BaseDetector(BaseModel):
         """The pyramid as `stages_of_rois` and `box_feats` take it, with what is computed once for all RoIs."""
         return feats
 
+    def context_of_image(self, feats: Any, image: int) -> Any:
+        """What `context` gave of a batch, for one of its images alone."""
+        return [level[image : image + 1] for level in feats]
+
     def stages_of_rois(
         self, feats: Any, proposals: Sequence[InstanceData], data_samples: Sequence[DetDataSample]
     ) -> Iterator[list[Any]]:

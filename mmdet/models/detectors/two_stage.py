@@ -188,6 +188,10 @@ class TwoStageDetector(BaseDetector):
         """The pyramid as the RoI head takes it."""
         return self.roi_head.context(feats)
 
+    def context_of_image(self, feats: Any, image: int) -> Any:
+        """What `context` gave of a batch, for one of its images alone."""
+        return self.roi_head.context_of_image(feats, image)
+
     def stages_of_rois(
         self, feats: Any, proposals: Sequence[InstanceData], data_samples: Sequence[DetDataSample]
     ) -> Iterator[list[SampledRoIs]]:

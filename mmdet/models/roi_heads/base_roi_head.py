@@ -58,6 +58,10 @@ class BaseRoIHead(BaseModule):
         """The pyramid as `box_feats` and `mask_logits` take it, with whatever a head computes once for all RoIs."""
         return feats
 
+    def context_of_image(self, feats: Sequence[Tensor], image: int) -> Sequence[Tensor]:
+        """The share of one image of the batch in what `context` returned, as of a batch of one."""
+        return [level[image : image + 1] for level in feats]
+
     @abstractmethod
     def box_feats(self, feats: Sequence[Tensor], rois: Tensor, stage: int = 0) -> Tensor:
         """What the box head of a stage sees of (R, 5) RoIs: (R, D, S, S)."""

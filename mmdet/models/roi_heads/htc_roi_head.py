@@ -74,6 +74,12 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
             return feats
         return SemanticPyramid(feats, *(self.semantic_head(feats) if self.with_semantic else (None, None)))
 
+    def context_of_image(self, feats: SemanticPyramid, image: int) -> SemanticPyramid:
+        """The share of one image of the batch in what `context` returned, as of a batch of one."""
+        levels, *maps = feats
+        of_image = (None if of_batch is None else of_batch[image : image + 1] for of_batch in maps)
+        return SemanticPyramid(super().context_of_image(levels, image), *of_image)
+
     def box_feats(self, feats: Sequence[Tensor] | SemanticPyramid, rois: Tensor, stage: int = 0) -> Tensor:
         """What the box head of a stage sees of (R, 5) RoIs, semantic features included: (R, D, S, S)."""
         feats = self.context(feats)

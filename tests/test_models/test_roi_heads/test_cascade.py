@@ -380,6 +380,27 @@ def test_a_calibration_step_teaches_every_stages_head_and_nothing_else(config):
     assert all(parameter.grad is None for parameter in frozen)
 
 
+@torch.no_grad()
+def test_the_semantic_branch_runs_once_a_step_and_every_image_has_its_share():
+    model = CalibrationModel(calibrated(htc_config), DrawnClassSelector()).train()
+    roi_head, runs = model.detector.roi_head, []
+    roi_head.semantic_head.register_forward_hook(lambda head, feats, maps: runs.append(len(maps[0])))
+    inputs, samples = (batch()[key] for key in ('inputs', 'data_samples'))
+    losses = model(inputs, samples)
+    assert runs == [2] and losses.keys() == {'s0.loss_cls', 's1.loss_cls', 's2.loss_cls'}
+
+    feats = model.detector.extract_feat(inputs)
+    proposed = model.detector.rpn_head.predict(feats, samples, model.detector.proposal_cfg)
+    found = model.draw_rois(roi_head.context(feats), proposed, samples)
+    for i, sample in enumerate(samples):
+        alone = [roi_head.context([level[i : i + 1] for level in feats]), proposed[i : i + 1], [sample]]
+        for (together, priorities), (separate, own) in zip(found, model.draw_rois(*alone), strict=True):
+            # A convolution of one image rounds otherwise than one of two.
+            torch.testing.assert_close(together[i].boxes, separate[0].boxes, atol=1e-4, rtol=1e-5)
+            assert torch.equal(together[i].pos_gt_labels, separate[0].pos_gt_labels)
+            assert torch.equal(priorities[i], own[0])
+
+
 @KINDS
 @torch.no_grad()
 def test_an_image_without_proposals_has_no_detections(config):
