@@ -5,9 +5,10 @@
 
 Each folder, or each one inside the folder given, holds what another implementation computed for one photograph with
 deterministic weights (`reference_outputs.py`). The detector is built from the folder's own config or names, loaded
-strictly, run on the photograph, and the worst differences are printed. They agree where FPN statistics and proposals do
-to 1e-4, at least 99 % of the detections in both directions (same class, IoU > 0.99, score within 1e-4), and 99 % of
-their masks to an IoU > 0.99. Exit status 1 where any folder disagrees, 2 where one cannot be compared.
+strictly, run on the photograph in double precision, so that the processor does not matter, and the worst differences
+are printed. They agree where FPN statistics and proposals do to 1e-4, at least 99 % of the detections in both
+directions (same class, IoU > 0.99, score within 1e-4), and 99 % of their masks to an IoU > 0.99. Exit status 1 where
+any folder disagrees, 2 where one cannot be compared.
 """
 import argparse
 import sys

@@ -1,5 +1,6 @@
 """This project's outputs for a folder that mmdetection 3 made: its `model_config.py`, unchanged, loaded strictly."""
 import torch
+from double_precision import in_double_precision
 from mmengine.config import Config, ConfigDict
 from reference_outputs import Outputs, ReferenceFolder
 from torch import nn
@@ -29,8 +30,8 @@ def build(folder: ReferenceFolder) -> nn.Module:
 
 @torch.no_grad()
 def outputs(folder: ReferenceFolder, device: torch.device | str = 'cpu') -> Outputs:
-    """What the detector computes for the folder's photograph."""
-    detector = build(folder).to(device)
+    """What the detector computes for the folder's photograph, in double precision."""
+    detector = in_double_precision(build(folder)).to(device)
     batch = detector.data_preprocessor(folder.batch())
     inputs, samples = batch['inputs'], batch['data_samples']
     feats = detector.extract_feat(inputs)

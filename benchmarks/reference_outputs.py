@@ -112,10 +112,10 @@ class ReferenceFolder:
         return pseudo_collate([pipeline(dict(img_path=str(self.image()), img_id=0))])
 
     def outputs(self) -> Outputs:
-        """What the reference computed."""
+        """What the reference computed, as double precision, which ours is computed in."""
         expected = self.expected
         with np.load(self.path / 'expected.npz') as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+            arrays = {name: torch.from_numpy(file[name]).double() for name in file.files}
         masks = expected.get('rle')
         levels = [name for name in (f'fpn{i}' for i in range(len(arrays))) if name in arrays]
         return Outputs(

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from double_precision import in_double_precision
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from reference_outputs import Outputs, ReferenceFolder
@@ -27,9 +28,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs/simcal/released'
 
 @torch.no_grad()
 def outputs(folder: ReferenceFolder, device: torch.device | str = 'cpu') -> Outputs:
-    """What the converted detector computes for the folder's photograph."""
+    """What the converted detector computes for the folder's photograph, in double precision."""
     config = released_config(folder)
-    detector = build(folder, config, device)
+    detector = in_double_precision(build(folder, config, device))
     batch = detector.data_preprocessor(_batch(folder, config))
     inputs, samples = batch['inputs'], batch['data_samples']
     feats = detector.extract_feat(inputs)

@@ -80,7 +80,7 @@ def shapes(cfg: Settings) -> dict[str, tuple[int, ...]]:
 
 
 class Reference:
-    """The detector of one state dict."""
+    """The detector of one state dict, which computes in the precision of its weights."""
 
     def __init__(self, weights: dict[str, Tensor], cfg: Settings):
         self.weights = weights
@@ -145,7 +145,7 @@ class Reference:
         """(R, 256, side, side): RoIAlignV2 from the level a box's size belongs to."""
         sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
         level_of = torch.floor(4 + torch.log2(sizes / 224 + torch.finfo(torch.float64).eps)).clamp(2, 5).long() - 2
-        pooled = torch.zeros(len(boxes), 256, side, side)
+        pooled = levels[0].new_zeros(len(boxes), 256, side, side)
         for i in range(4):
             mine = (level_of == i).nonzero().flatten()
             pooled[mine] = roi_align(levels[i], [boxes[mine]], side, 1 / STRIDES[i], sampling_ratio=0, aligned=True)
@@ -157,7 +157,8 @@ class Reference:
         size = tuple(image.shape[-2:])
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.cfg.pixel_mean, self.cfg.pixel_std))
         padding = (0, -size[1] % 32, 0, -size[0] % 32)
-        levels = self.pyramid(F.pad((image - mean) / std, padding)[None])
+        inputs = F.pad((image - mean) / std, padding)[None]
+        levels = self.pyramid(inputs.to(self.weights['backbone.bottom_up.stem.conv1.weight'].dtype))
         proposals = self.proposals(levels, size)
 
         x = self.linear(self.pool(levels, proposals, 7).flatten(1), 'roi_heads.box_head.fc1').relu()
