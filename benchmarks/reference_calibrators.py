@@ -14,6 +14,7 @@ from torch import Tensor
 from mmdet.calibration import ACSL, BAGS, FRACAL, LWS, Calibrator, DisAlign, LogN, NorCal, StepRoIs, TauNorm
 from mmdet.calibration.calibrators.fracal import fractal_dimensions
 from mmdet.calibration.calibrators.tau_norm import normalised_classifier
+from mmdet.models.losses import EQLV2Loss
 from mmdet.models.roi_heads import BBoxHead
 from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.structures import ClassFrequency
@@ -190,10 +191,26 @@ def tau_norm(arrays: Arrays) -> Iterator[Compared]:
             yield absolute(f'scores_select_tau_{suffix}', selected, arrays, 1e-6)
 
 
+def eqlv2(arrays: Arrays) -> Iterator[Compared]:
+    classes = arrays['logits'].shape[2] - 1
+    loss = EQLV2Loss(classes, *(float(arrays[name]) for name in ('gamma', 'mu', 'alpha')))
+    found: dict[str, list[np.ndarray]] = {}
+    for logits, labels in zip(*(torch.from_numpy(arrays[name]) for name in ('logits', 'labels')), strict=True):
+        weights = dict(zip(('pos_weight', 'neg_weight'), loss.weights(), strict=True))
+        of_step = dict(weights, loss=loss(logits, labels))
+        of_step |= {name: getattr(loss, name) for name in ('pos_grad', 'neg_grad', 'pos_neg')}
+        for name, value in of_step.items():
+            found.setdefault(name, []).append(value.numpy().copy())
+    for name, values in found.items():
+        yield relative(name, torch.from_numpy(np.stack(values)), arrays, 1e-6 if name == 'loss' else 1e-5)
+    yield absolute('scores', loss.get_activation(torch.from_numpy(arrays['logits'][-1])), arrays, 1e-6)
+
+
 METHODS: dict[str, Callable[[Arrays], Iterator[Compared]]] = {
     'acsl': acsl,
     'bags': bags,
     'disalign': disalign,
+    'eqlv2': eqlv2,
     'fracal': fracal,
     'logn': logn,
     'lws': lws,

@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet.engine import read_checkpoint
+from mmdet.engine import load_config, read_checkpoint
 from mmdet.engine.dist import end_processes
 
+EVERY_SCORE = dict(model__test_cfg__rcnn__score_thr=0.0, model__test_cfg__rcnn__max_per_img=300)
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+# A published calibration each, and options of it.
 CALIBRATIONS = {
-    'plain': [],
-    'bank': ['calibration.feature_bank.visits_per_view=2'],
+    'plain': ('simcal', []),
+    'bank': ('simcal', ['calibration.feature_bank.visits_per_view=2']),
+    'bags': ('bags', []),
+    'acsl': ('acsl', []),
+    'logn': ('logn', []),
+    'norcal': ('norcal', []),
 }
 
 
@@ -29,8 +35,9 @@ class Commands:
     def __init__(self, glyphs, checkpoints, folder):
         from . import tiny
 
-        changes = dict(train_cfg__max_iters=1, calibration__sampler__classes_per_step=4, calibration__max_steps=3)
-        self.options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, **changes).items()]
+        options = tiny.tiny_options(glyphs, train_cfg__max_iters=1, **EVERY_SCORE).items()
+        self.options = [f'{key}={value}' for key, value in options if not key.startswith('calibration.')]
+        self.published = tiny.CONFIGS / '_base_/calibration'
         self.configs = tiny.CONFIGS / 'quickstart'
         self.untrained = str(checkpoints / 'base.pth')
         self.trained = str(folder / 'two/iter_1.pth')
@@ -44,9 +51,25 @@ class Commands:
         return ['test.py', str(self.configs / 'base.py'), self.trained, *kept, *self._common(processes)]
 
     def calibrate(self, processes, kind):
+        name, options = CALIBRATIONS[kind]
+        config = self.folder / f'{name}.py'
+        bases = [str(self.configs / 'base.py'), str(self.published / f'{name}.py')]
+        config.write_text(f'_base_ = {bases}\n{self._few_steps(name)}')
         common = self._common(f'{processes}/{kind}')
-        config = str(self.configs / 'calibrate.py')
-        return ['calibrate.py', config, self.untrained, '--seed', '3', *common, *CALIBRATIONS[kind]]
+        return ['calibrate.py', str(config), self.untrained, '--seed', '3', *common, *options]
+
+    def compare(self, processes):
+        recipe = self.folder / 'short_bags.py'
+        recipe.write_text(f"_base_ = '{self.published}/bags.py'\n{self._few_steps('bags')}")
+        names = ['--calibrators', f'{recipe},norcal']
+        return ['compare.py', str(self.configs / 'base.py'), self.untrained, *names, *self._common(f'{processes}/compare')]
+
+    def _few_steps(self, name):
+        config = load_config(self.published / f'{name}.py').calibration
+        if 'sampler' not in config:
+            return ''
+        size = 'images_per_step' if config.sampler.type == 'ImageSampler' else 'classes_per_step'
+        return f'calibration = dict(max_steps=3, num_workers=0, sampler=dict({size}=4))\n'
 
     def _common(self, folder):
         return ['--work-dir', str(self.folder / folder), '--cfg-options', *self.options]
@@ -61,13 +84,14 @@ def commands(glyphs, checkpoints, tmp_path_factory):
 def two_processes(commands):
     """What torchrun prints of two processes that train, test and calibrate, one after another."""
     tools = [commands.train('two'), commands.test('two'), *(commands.calibrate('two', kind) for kind in CALIBRATIONS)]
+    tools.append(commands.compare('two'))
     for tool in tools:
         tool[2:2] = ['--launcher', 'pytorch']
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     folder = commands.folder / 'cwd'
     folder.mkdir()
     done = subprocess.run(
-        [*command, __file__, json.dumps(tools)], capture_output=True, text=True, timeout=120, cwd=folder
+        [*command, __file__, json.dumps(tools)], capture_output=True, text=True, timeout=240, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     assert not any(folder.iterdir())
@@ -98,6 +122,21 @@ def test_they_calibrate_as_one_does(commands, two_processes, monkeypatch, kind):
         torch.testing.assert_close(value, two[name], atol=1e-5, rtol=0, msg=name)
     segments = (commands.folder / 'two' / kind).glob('feature_bank/*.segment')
     assert len(list(segments)) == (2 if kind == 'bank' else 0)
+
+
+def test_they_compare_as_one_does(commands, two_processes, monkeypatch):
+    """All figures, those of a trained calibrator to the rounding of its gradients."""
+    monkeypatch.setattr(sys, 'argv', sys.argv)
+    run_tool(*commands.compare('one'))
+    one, two = (
+        json.loads((commands.folder / processes / 'compare/compare/comparison.json').read_text())
+        for processes in ('one', 'two')
+    )
+    assert one['num_candidates'] == two['num_candidates']
+    for of_one, of_two in zip(one['lines'], two['lines'], strict=True):
+        assert of_one['chosen'] == of_two['chosen']
+        for name, (figure,) in of_one['figures'].items():
+            assert of_two['figures'][name] == [pytest.approx(figure, abs=1e-3) if figure is not None else None], name
 
 
 if __name__ == '__main__':
