@@ -4,10 +4,12 @@ import hashlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmdet.calibration import Calibrator, TrainingAnnotations, build_calibrator
 from mmdet.calibration.composition import ComposedCalibrator
@@ -158,18 +160,26 @@ class Workshop:
         kind = cfg.calibration.calibrator.type
         depends_on = [Config(dict(calibration=cfg.calibration)).pretty_text, self.base, str(seed)]
         folder = Path(self.cfg.work_dir, 'calibrations', f'{kind}_{_digest(depends_on)}_seed_{seed}')
-        stage = Stage(kind, folder, depends_on, has_product=(folder / RESULT).is_file)
-        if not stage.is_finished:
+        # The first process says for all what is finished: a folder changes while others look.
+        stage = Stage(kind, folder, depends_on, has_product=(folder / RESULT).is_file) if is_main_process() else None
+        known = [stage and (stage.is_finished, latest_checkpoint(folder) is not None, stage.seconds)]
+        broadcast_object_list(known)
+        is_finished, is_begun, seconds = known[0]
+        if not is_finished:
             announce(f'calibrate {entry.name}, seed {seed}, in {folder}')
             # Before the training, so that its time is the training's own.
             cfg.work_dir = str(Path(self.cfg.work_dir) / 'extraction')
             extract_features(cfg, self.checkpoint)
-        cfg.work_dir = str(folder)
-        cfg.resume = latest_checkpoint(folder) is not None
-        stage.run(lambda: calibrate(cfg, self.checkpoint))
+            cfg.work_dir, cfg.resume = str(folder), is_begun
+            train = partial(calibrate, cfg, self.checkpoint)
+            if stage is None:
+                train()
+            else:
+                stage.run(train)
+                seconds = stage.seconds
         state = read_checkpoint(folder / RESULT)['state_dict']
         learnt = {name.partition('calibrator.')[2]: value for name, value in state.items() if 'calibrator.' in name}
-        return learnt, round(stage.seconds, 1)  # as the record has it
+        return learnt, round(seconds, 1)  # as the record has it
 
     def _features(self, entries: Sequence[Entry]) -> dict[str, int]:
         """The kinds of features that the entries learn from, and of how many background RoIs of a view."""

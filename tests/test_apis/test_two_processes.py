@@ -62,7 +62,8 @@ class Commands:
         recipe = self.folder / 'short_bags.py'
         recipe.write_text(f"_base_ = '{self.published}/bags.py'\n{self._few_steps('bags')}")
         names = ['--calibrators', f'{recipe},norcal']
-        return ['compare.py', str(self.configs / 'base.py'), self.untrained, *names, *self._common(f'{processes}/compare')]
+        common = self._common(f'{processes}/compare')
+        return ['compare.py', str(self.configs / 'base.py'), self.untrained, *names, *common]
 
     def _few_steps(self, name):
         config = load_config(self.published / f'{name}.py').calibration
