@@ -11,11 +11,12 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 INSTALLED := .venv/.installed
 
-.PHONY: help venv quickstart quickstart-smoke glyph-lt test lint
+.PHONY: help venv quickstart quickstart-smoke glyph-lt glyph-lt400 test lint
 
 help:
 	@echo 'make quickstart [SEED=0]   from nothing to a calibrated detector, a table and pictures (7 to 12 minutes on 2 cores)'
 	@echo 'make glyph-lt [SEED=0]     the same with the full configuration (13 to 21 minutes on 2 cores)'
+	@echo 'make glyph-lt400 [SEED=0]  the same with 400 classes (up to an hour on 2 cores)'
 	@echo 'make quickstart-smoke      the same road in a few iterations, to see that it is open'
 	@echo 'make test                  the test suite'
 	@echo 'make lint                  ruff'
@@ -33,6 +34,9 @@ quickstart-smoke: $(INSTALLED)
 
 glyph-lt: $(INSTALLED)
 	$(PY) tools/quickstart.py --seed $(SEED) --full
+
+glyph-lt400: $(INSTALLED)
+	$(PY) tools/quickstart.py --seed $(SEED) --classes-400
 
 test: $(INSTALLED)
 	$(PY) -m pytest

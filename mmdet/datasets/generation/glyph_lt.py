@@ -12,12 +12,14 @@ from mmdet.utils.seeding import keyed_generator
 
 from ..annotation_file import write_json
 from ..conversion import frequency_letter
-from .glyphs import CATALOGUE, glyph_name, glyph_shape
+from .glyphs import CATALOGUES, glyph_name, glyph_shape
 from .scenes import SceneObject, paint_scene
 
 # Truncated power law of training counts: density ~ count ** -_TAIL_EXPONENT between the two bounds.
 _TAIL_EXPONENT = 1.05
 _MOST, _LEAST = 1150, 1.5
+# Those two bounds belong to this many images of this many classes; images are about equally full for other numbers too.
+_IMAGES, _CLASSES = 1400, 60
 _VAL_OBJECTS = 5
 _MIN_OBJECTS = 3
 _NEGATIVE_SHARE = 0.25
@@ -32,14 +34,15 @@ def generate_glyph_lt(
     train_images: int = 1400,
     val_images: int = 360,
     image_size: int = 128,
+    catalogue: str = 'pictographs',
     on_image: Callable[[], None] = lambda: None,
 ) -> str:
     """Write GlyphLT to `out_dir/annotations/glyph_lt_{train,val}.json` and `out_dir/images/{train,val}`.
 
-    The training instances of the classes follow a power law from above 1,000 (at the default number of images; in
-    proportion to it otherwise) down to 1 or 2; a seeded shuffle says which class has which rank. In validation all
-    classes are equally frequent. Both splits are federated as LVIS is: `neg_category_ids` lists some of the absent
-    classes, and of a class in `not_exhaustive_category_ids` an object of the image is left unannotated.
+    The training instances of the classes follow a power law from above 1,000 (at the default number of images to a
+    class; in proportion to it otherwise) down to 1 or 2; a seeded shuffle says which class has which rank. In
+    validation all classes are equally frequent. Both splits are federated as LVIS is: `neg_category_ids` lists some of
+    the absent classes, and of a class in `not_exhaustive_category_ids` an object of the image is left unannotated.
 
     Args:
         out_dir: a directory, made if need be.
@@ -47,6 +50,7 @@ def generate_glyph_lt(
         classes: number of classes, from the catalogue's front.
         train_images, val_images: number of images.
         image_size: height and width in pixels.
+        catalogue: a name in `CATALOGUES`, which glyphs to choose from.
         on_image: called whenever an image has been painted, to show progress.
 
     Returns:
@@ -56,12 +60,12 @@ def generate_glyph_lt(
         ConfigError: a number is out of range.
         UserError: a file cannot be written.
     """
-    _check(seed, classes, train_images, val_images, image_size)
+    _check(seed, catalogue, classes, train_images, val_images, image_size)
     rng = keyed_generator(seed, _CATALOGUE_KEY)
-    glyphs = CATALOGUE[:classes]
+    glyphs = CATALOGUES[catalogue][:classes]
     ranks = rng.permutation(classes)
     hues = rng.permutation(classes) * 360 / classes
-    counts = power_law_counts(classes, train_images / 1400)[ranks]
+    counts = power_law_counts(classes, train_images * _CLASSES / classes / _IMAGES)[ranks]
 
     out_dir = Path(out_dir)
     files = {split: out_dir / f'annotations/glyph_lt_{split}.json' for split in ('train', 'val')}
@@ -78,11 +82,15 @@ def generate_glyph_lt(
     return _summary(out_dir, categories, train, val)
 
 
-def _check(seed: int, classes: int, train_images: int, val_images: int, image_size: int) -> None:
+def _check(seed: int, catalogue: str, classes: int, train_images: int, val_images: int, image_size: int) -> None:
+    if catalogue not in CATALOGUES:
+        raise ConfigError(f'GlyphLT: there is no catalogue {catalogue!r}; choose from {", ".join(CATALOGUES)}')
     if seed < 0:
         raise ConfigError(f'GlyphLT: seed is {seed}; it must not be negative')
-    if not 2 <= classes <= len(CATALOGUE):
-        raise ConfigError(f'GlyphLT: {classes} classes asked for; choose between 2 and {len(CATALOGUE)}')
+    if not 2 <= classes <= len(CATALOGUES[catalogue]):
+        raise ConfigError(
+            f'GlyphLT: {classes} classes asked for; catalogue {catalogue!r} has 2 to {len(CATALOGUES[catalogue])}'
+        )
     if min(train_images, val_images) < 1 or image_size < 64:
         raise ConfigError('GlyphLT: each split needs at least one image, of at least 64 pixels')
 

@@ -24,6 +24,20 @@ CATALOGUE = (
     '☘❀✠🐭🐮🐱🐵'  # plants and animals
     '⛢♃♌♉♑♓☮♻⚛✌✆✡✦❣❦➲⏎⏏⬍☤☥⚷♯♦😎😱🂡'
 )
+# Chosen by a rule, `distinct_glyphs(candidates(), 0.92, 400)` of likeness.py: pictographs, signs and letters, none of
+# which correlates by 0.92 with one before it as it is mirrored, turned, stretched, scaled or moved a little.
+DISTINCT = (
+    '☀☁☂☃★☄☽❄⚡♛♞♟⚄♆♈♊♋♎♏♒✂✈✍✔☞☕♨♫♿⚑⚒⚓⚗⚱⌘☠☢☣☯⚠☺☘✠⛢♃♌♉♑♓✌'
+    '✡✦❣➲⏎☥⚷♯🂡☆☇☈☉☊☋☌☏☓☔☙☟☡☦☧☩☪☭☰☿♄♅♇♐♔♗♘♢♩♪♬♭♶⚋⚏⚐⚕⚘⚚⚞⚣'
+    '⚤⚩⚮⚲⚳⚵⚶⚸✐✗✞✧✶✿❝❞❡❪➔➚➛➢➩➫➬➭➮➳🀱😴😸↜↞↡↢↥↧↨↩↯↰↶↸↺⇄⇅⇇⇈⇊⇑'
+    '⇣⇩⇰⇱⇲⇶⌁⌂⌃⌄⌅⌆⌇⌌⌎⌐⌤⌥⍵⍺⍽⎇⎨⏨▻◔◩◭⬎“”‰‽⁁⁂⁊⁌⁒⁝₠₡₣₤₥₧€₭₮₯₰'
+    '₱₳₴₹₺℄℈℞℟℥℮Ⅎ⅁⅄⅋ↅ∀∂∏∐∑∓∔√∛∠∢∮∸∹∺∻∼∾≆≍≏≒≚≟≤≦≪≼⊆⊢⊥⊧⊨⊩'
+    '⊪⊫⊰⊴⊹⊺⊻⊼⊽⊾⋀⋋⋔⋜⋞⋲⋵⋶⋸⧔$%&3459GHMNWY¥±¿ÆÞĦŁƁƇƑƘƜƝƤƦƬƻ'
+    'ƼǶȜȤȺȾɄͲΨϏϠϨϪϾЂЉЋДЖУЦЧЫѤѦѨѪѬѮѸҊҒҘҠҤҦҴҶҸҺҾӃӅӇӺԂԄԎԔԖ'
+    'ԘԢԤԶԷԹԻԽԿՃՆՇՊՎՔ՞׆לעקשװ؉؊بتجحذسطعفكمي٪ٴٹټڊڑڕږڜڥڨڪگڸ'
+)
+CATALOGUES = {'pictographs': CATALOGUE, 'distinct': DISTINCT}
+"""What GlyphLT can take its classes from, by the name that a config gives."""
 CANVAS = 192
 """Side, in pixels, of the square a glyph's shape is drawn on."""
 GLYPH_SIDE = 144
