@@ -25,3 +25,13 @@ log_processor = dict(by_epoch=False)
 val_dataloader = None
 val_cfg = None
 val_evaluator = None
+
+compare = dict(
+    calibrators=[
+        'glyph_lt400/simcal', 'glyph_lt400/fine_tuned', 'glyph_lt400/bags', 'glyph_lt400/crt', 'glyph_lt400/lws',
+        'glyph_lt400/disalign', 'glyph_lt400/acsl', 'glyph_lt400/reweighting',
+        'glyph_lt400/reweighting_effective_number', 'glyph_lt400/tail_fine_tune', 'glyph_lt/logn', 'glyph_lt400/ncm',
+        'glyph_lt400/norcal', 'glyph_lt400/logit_adjustment', 'glyph_lt400/fracal', 'glyph_lt400/tau_norm',
+        'glyph_lt400/temperature', 'glyph_lt400/norcal_on_simcal', 'glyph_lt400/norcal_on_bags',
+        'glyph_lt400/dual_norcal', 'glyph_lt400/mean_simcal_norcal'
+    ])

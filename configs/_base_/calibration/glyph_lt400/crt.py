@@ -1,0 +1,4 @@
+_base_ = '../glyph_lt/crt.py'
+
+calibration = dict(
+    max_steps=2350, param_scheduler=[dict(type='MultiStepLR', by_epoch=False, milestones=[1560, 2150], gamma=0.1)])

@@ -1,0 +1,4 @@
+_base_ = '../glyph_lt/disalign.py'
+
+calibration = dict(
+    max_steps=1000, param_scheduler=[dict(type='MultiStepLR', by_epoch=False, milestones=[890], gamma=0.1)])

@@ -1,0 +1,3 @@
+_base_ = '../fracal.py'
+
+calibration = dict(choices=dict(dimension_power=[1.0, 2.0]))

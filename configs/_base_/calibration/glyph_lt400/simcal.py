@@ -1,0 +1,3 @@
+_base_ = '../simcal_800steps.py'
+
+calibration = dict(choices=dict(threshold=[30, 100]))

@@ -1,0 +1,3 @@
+_base_ = '../tau_norm.py'
+
+calibration = dict(choices=dict())
