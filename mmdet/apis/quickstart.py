@@ -10,6 +10,7 @@ from rich.console import Console
 from mmdet.datasets.generation import generate_glyph_lt
 from mmdet.engine import latest_checkpoint, load_config
 from mmdet.engine.progress import ProgressDisplay
+from mmdet.registry import CALIBRATORS
 
 from .calibrate import RESULT, calibrate
 from .quickstart_report import report
@@ -17,7 +18,6 @@ from .stages import Stage
 from .test import test
 from .train import train
 
-SETTINGS = ('base', 'calibrated', 'dual')
 _RESULTS = ('', '_per_class')
 
 
@@ -50,6 +50,7 @@ def quickstart(
     calibration = _config(calibration_config, work_dir / 'calibrated', data_root, seed)
     data = Path(base.data_root)
 
+    settings = CALIBRATORS.get(calibration.calibration.calibrator.type).compared_settings
     annotations = [Path(base.data_root, base[f'{split}_dataloader'].dataset.ann_file) for split in ('train', 'test')]
     calibrated = Path(calibration.work_dir) / RESULT
     tested = calibrated.with_name('test')
@@ -73,16 +74,16 @@ def quickstart(
     testing = Stage(
         'test',
         tested,
-        SETTINGS,
+        settings,
         [calibrating],
-        has_product=lambda: _are_files(tested / f'{setting}{kind}.json' for setting in SETTINGS for kind in _RESULTS),
+        has_product=lambda: _are_files(tested / f'{setting}{kind}.json' for setting in settings for kind in _RESULTS),
     )
 
     work = {
         generating: lambda: console.print(_generate(data, base.generation), highlight=False, soft_wrap=True),
         training: lambda: train(_resumed(base)),
         calibrating: lambda: calibrate(_resumed(calibration), latest_checkpoint(training.folder)),
-        testing: lambda: test(calibration, calibrated, scores=SETTINGS),
+        testing: lambda: test(calibration, calibrated, scores=settings),
     }
     try:
         for number, stage in enumerate(work, start=1):
@@ -91,7 +92,7 @@ def quickstart(
     except KeyboardInterrupt:
         console.print('stopped; the same command goes on from here')
         raise
-    return report(calibration, calibrated, list(work), SETTINGS, work_dir, console)
+    return report(calibration, calibrated, list(work), settings, work_dir, console)
 
 
 def _generate(data: Path, generation: Mapping[str, Any]) -> str:

@@ -23,7 +23,6 @@ from .stages import Stage
 
 SUMMARY, TABLE, PLOT, SHEET = 'summary.json', 'table.md', 'plot.png', 'sheet.jpg'
 KINDS = {'mask': 'segm', 'box': 'bbox'}
-SHEET_SETTINGS = ('base', 'dual')
 SHEET_IMAGES = 8
 SHEET_SCORE = 0.5
 
@@ -42,7 +41,7 @@ def report(
         config: the calibration's.
         checkpoint: the calibrated detector.
         stages: all of the run's; the last is the test, in whose folder the figures are.
-        settings: the score settings tested.
+        settings: the score settings tested, from the detector's own to the calibrator's default.
         work_dir: what is written goes here.
         console: for the table and the places.
 
@@ -66,8 +65,9 @@ def report(
     files = {name: work_dir / name for name in (TABLE, PLOT, SHEET, SUMMARY)}
     with written_whole(files[TABLE]) as file:
         file.write(table.to_markdown().encode())
-    plot_ap_against_instances(classes['base'], classes['dual'], files[PLOT])
-    sheet = Image.fromarray(_sheet(config, checkpoint, classes['base']))
+    shown = settings[0], settings[-1]
+    plot_ap_against_instances(*(classes[setting] for setting in shown), files[PLOT], names=shown)
+    sheet = Image.fromarray(_sheet(config, checkpoint, classes[settings[0]], shown))
     with written_whole(files[SHEET]) as file:
         sheet.save(file, 'jpeg', quality=80)
     with written_whole(files[SUMMARY]) as file:
@@ -77,15 +77,17 @@ def report(
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The figures of the table, not rounded, with the gain of dual: {kind: {setting: {column: per cent}}}."""
+    """The table, not rounded, with the gain of the last setting: {kind: {setting: {column: per cent}}}."""
+    base, *_, last = figures
     rows = {kind: {} for kind in KINDS}
     for setting, of_setting in figures.items():
         in_per_cent = _in_per_cent(of_setting)
         for kind, iou_type in KINDS.items():
             rows[kind][setting] = {column: in_per_cent[f'{iou_type}_{column}'] for column in columns}
     for of_kind in rows.values():
-        pairs = {column: (of_kind['dual'][column], of_kind['base'][column]) for column in columns}
-        of_kind['dual - base'] = {column: None if None in pair else pair[0] - pair[1] for column, pair in pairs.items()}
+        pairs = {column: (of_kind[last][column], of_kind[base][column]) for column in columns}
+        gains = {column: None if None in pair else pair[0] - pair[1] for column, pair in pairs.items()}
+        of_kind[f'{last} - {base}'] = gains
     return rows
 
 
@@ -101,20 +103,22 @@ def _by_class(classes: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[s
     return records
 
 
-def _sheet(config: Config, checkpoint: Path, classes: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """The first test images with an object of a rare class, as detected by base and dual."""
+def _sheet(
+    config: Config, checkpoint: Path, classes: Sequence[Mapping[str, Any]], settings: Sequence[str]
+) -> np.ndarray:
+    """The first test images with an object of a rare class, as detected under each setting."""
     dataset = DATASETS.build(config.test_dataloader.dataset)
     rare = {label for label, known in enumerate(classes) if known['frequency'] == 'r'}
     chosen = [i for i in range(len(dataset)) if rare & set(dataset.get_cat_ids(i))][:SHEET_IMAGES]
     paths = [dataset.get_data_info(i)['img_path'] for i in chosen]
-    detector = init_detector(config, checkpoint, scores=SHEET_SETTINGS)
+    detector = init_detector(config, checkpoint, scores=settings)
     rows = []
     for path, sample in zip(paths, inference_detector(detector, paths), strict=True):
         image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-        detections = [sample.get(f'pred_instances_{setting}') for setting in SHEET_SETTINGS]
+        detections = [sample.get(f'pred_instances_{setting}') for setting in settings]
         names = dataset.metainfo['classes']
         rows.append([draw_detections(image, instances, names, SHEET_SCORE) for instances in detections])
-    return contact_sheet(rows, SHEET_SETTINGS)
+    return contact_sheet(rows, settings)
 
 
 def _tell(table: Any, stages: Sequence[Stage], files: Mapping[str, Path], checkpoint: Path, console: Console) -> None:

@@ -48,18 +48,19 @@ class ComparisonTable(NamedTuple):
 
 
 def comparison_table(
-    results: Mapping[str, Mapping[str, float]], baseline: str = 'base', improved: str = 'dual'
+    results: Mapping[str, Mapping[str, float]], baseline: str = 'base', improved: str | None = None
 ) -> ComparisonTable:
     """A line per mask and box and setting, and for each the gain of `improved` over `baseline`.
 
     Args:
         results: setting -> the figures a metric's `evaluate` returned, in 0..1, with any prefix.
         baseline: the setting that differences are taken from.
-        improved: the setting whose difference is shown; there is none where either setting is missing.
+        improved: the setting whose difference is shown; None is the last one. There is none where either is missing.
 
     Returns:
         Columns AP1, AP2, ... (as many as there are bins), bAP, APr, APc, APf, AP, of those that occur.
     """
+    improved = improved or next(reversed(results))
     by_setting = {
         setting: {name.rpartition('/')[2]: figure for name, figure in figures.items()}
         for setting, figures in results.items()
@@ -75,7 +76,7 @@ def comparison_table(
             if f'{iou_type}_AP' in figures
         }
         rows += [Row(kind, setting, tuple(map(_per_cent, line))) for setting, line in lines.items()]
-        if baseline in lines and improved in lines:
+        if baseline in lines and improved in lines and improved != baseline:
             pairs = zip(lines[improved], lines[baseline], strict=True)
             gains = tuple(_gain(new, old) for new, old in pairs)
             rows.append(Row(kind, f'{improved} − {baseline}', gains))
