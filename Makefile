@@ -11,14 +11,15 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 INSTALLED := .venv/.installed
 
-.PHONY: help venv quickstart quickstart-smoke glyph-lt glyph-lt400 test lint
+.PHONY: help venv quickstart quickstart-smoke glyph-lt glyph-lt400 test test-fast lint
 
 help:
 	@echo 'make quickstart [SEED=0]   from nothing to a calibrated detector, a table and pictures (7 to 12 minutes on 2 cores)'
 	@echo 'make glyph-lt [SEED=0]     the same with the full configuration (13 to 21 minutes on 2 cores)'
 	@echo 'make glyph-lt400 [SEED=0]  the same with 400 classes (up to an hour on 2 cores)'
 	@echo 'make quickstart-smoke      the same road in a few iterations, to see that it is open'
-	@echo 'make test                  the test suite'
+	@echo 'make test                  the test suite (4 to 6 minutes on 2 cores)'
+	@echo 'make test-fast             the tests that are not slow, for daily work (under a minute)'
 	@echo 'make lint                  ruff'
 	@echo 'make venv                  only install, into .venv'
 	@echo
@@ -40,6 +41,9 @@ glyph-lt400: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(PY) -m pytest
+
+test-fast: $(INSTALLED)
+	$(PY) -m pytest -m 'not slow'
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

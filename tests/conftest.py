@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: devices, and the reference material that lies beside some checkouts."""
+"""Fixtures shared by all tests: devices, and the reference data that lies beside some checkouts."""
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+pytest_plugins = ['pytester']
 torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
+NO_SHARED = 'no reference data (../shared) beside this checkout'
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
 
 
@@ -20,17 +22,17 @@ def device(request):
 def _folder_or_skip(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f'no shared/{name} beside this checkout')
+        pytest.skip(NO_SHARED)
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def shared_data() -> Path:
     """Real annotations and photographs (shared/data); the test skips where they are absent."""
     return _folder_or_skip('data')
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def oracle() -> Path:
     """Reference outputs of other implementations (shared/oracle); the test skips where they are absent."""
     return _folder_or_skip('oracle')
@@ -67,3 +69,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line how many tests were skipped because there is no reference data."""
+    reasons = [report.longrepr[2] for report in terminalreporter.getreports('skipped')]
+    skipped = sum(NO_SHARED in reason for reason in reasons)
+    if skipped:
+        terminalreporter.write_line(f'{skipped} {"test" if skipped == 1 else "tests"} skipped: {NO_SHARED}')

@@ -35,6 +35,7 @@ def assert_equal_states(one, other):
         assert torch.equal(value, other[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('head', ['2fc_rand', '3fc_rand', '3fc_ft'])
 def test_the_base_stays_bit_identical_and_the_calibrator_learns(glyphs, checkpoints, tmp_path, head):
     result = apis.calibrate(config_for(glyphs, tmp_path, calibration__calibrator__head=head), checkpoints / 'base.pth')
@@ -48,6 +49,7 @@ def test_the_base_stays_bit_identical_and_the_calibrator_learns(glyphs, checkpoi
         assert not torch.equal(weight, trained['roi_head.bbox_head.fc_cls.weight'])
 
 
+@pytest.mark.slow
 def test_the_checkpoint_needs_no_training_annotations(glyphs, checkpoints, tmp_path):
     config = config_for(glyphs, tmp_path)
     result = apis.calibrate(config, checkpoints / 'base.pth')
@@ -61,6 +63,7 @@ def test_the_checkpoint_needs_no_training_annotations(glyphs, checkpoints, tmp_p
     assert all('lvis/segm_AP1' in of_setting for of_setting in figures.values())
 
 
+@pytest.mark.slow
 def test_a_resumed_calibration_is_the_uninterrupted_one(glyphs, checkpoints, tmp_path):
     base = checkpoints / 'base.pth'
     straight = apis.calibrate(config_for(glyphs, tmp_path / 'straight', calibration__max_steps=4), base)
@@ -71,6 +74,7 @@ def test_a_resumed_calibration_is_the_uninterrupted_one(glyphs, checkpoints, tmp
     assert_equal_states(split_state(resumed)[1], split_state(straight)[1])
 
 
+@pytest.mark.slow
 def test_a_calibration_of_another_base_is_not_resumed(glyphs, checkpoints, tmp_path):
     apis.calibrate(config_for(glyphs, tmp_path, calibration__max_steps=1), checkpoints / 'base.pth')
     other = read_checkpoint(checkpoints / 'base.pth')
@@ -97,6 +101,7 @@ def initial_weights(glyphs, base, monkeypatch, work_dir, seed, resume=False):
     return started, read_checkpoint(apis.calibrate(config, base))['meta']['seed']
 
 
+@pytest.mark.slow
 def test_random_heads_follow_the_seed(glyphs, checkpoints, tmp_path, monkeypatch):
     def start(name, seed, resume=False):
         return initial_weights(glyphs, checkpoints / 'base.pth', monkeypatch, tmp_path / name, seed, resume)
@@ -130,6 +135,7 @@ def test_mistakes_below_calibration(glyphs, checkpoints, tmp_path, changes, mess
         apis.calibrate(config, checkpoints / 'base.pth')
 
 
+@pytest.mark.slow
 def test_defaults_hooks_and_mixed_precision(glyphs, checkpoints, tmp_path, monkeypatch):
     config = config_for(glyphs, tmp_path, calibration__max_steps=1)
     config.calibration.pop('num_workers')

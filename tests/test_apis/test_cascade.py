@@ -28,6 +28,7 @@ def trained(glyphs, tmp_path_factory):
     return latest_checkpoint(work_dir)
 
 
+@pytest.mark.slow
 def test_trained_calibrated_and_tested(glyphs, trained, tmp_path):
     config = config_for(glyphs, tmp_path)
     calibrated = apis.calibrate(config, trained)
@@ -41,6 +42,7 @@ def test_trained_calibrated_and_tested(glyphs, trained, tmp_path):
     assert all('lvis/segm_APr' in of_setting for of_setting in figures.values())
 
 
+@pytest.mark.slow
 def test_beside_its_upper_bound(glyphs, trained, tmp_path):
     figures = apis.props_gt(config_for(glyphs, tmp_path), trained)
     assert list(figures) == ['base', 'props_gt'] and 'lvis/segm_AP' in figures['props_gt']

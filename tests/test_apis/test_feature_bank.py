@@ -72,6 +72,7 @@ def assert_equal_steps(one, other):
         torch.testing.assert_close(feats, other_feats, atol=2**-24, rtol=2**-11)  # float16's steps
 
 
+@pytest.mark.slow
 def test_with_a_view_for_every_visit_it_is_the_calibration_without_a_bank(glyphs, checkpoints, tmp_path, steps):
     base = checkpoints / 'base.pth'
     without = apis.calibrate(config_for(glyphs, tmp_path / 'without'), base)
@@ -82,6 +83,7 @@ def test_with_a_view_for_every_visit_it_is_the_calibration_without_a_bank(glyphs
     assert_equal_weights(with_a_bank, without, tolerance=1e-4)
 
 
+@pytest.mark.slow
 def test_so_it_is_for_the_stages_of_a_cascade(glyphs, tmp_path, steps):
     def config(name, bank=None):
         config = cascade_config(glyphs, tmp_path / name)
@@ -101,6 +103,7 @@ def test_so_it_is_for_the_stages_of_a_cascade(glyphs, tmp_path, steps):
     assert_equal_steps(steps, steps_without)
 
 
+@pytest.mark.slow
 def test_a_bank_that_exists_serves_another_calibration_without_any_image(glyphs, checkpoints, tmp_path, loaded):
     bank = dict(dir=str(tmp_path / 'bank'), visits_per_view=2)
     first = apis.calibrate(config_for(glyphs, tmp_path / 'first', bank), checkpoints / 'base.pth')
@@ -116,6 +119,7 @@ def test_a_bank_that_exists_serves_another_calibration_without_any_image(glyphs,
     assert views < len(loaded) < 24 and len(set(loaded)) == len(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('max_size', 'num_workers'), [(0, 0), (0.0012, 1)])
 def test_what_does_not_fit_is_computed_and_said(
     glyphs, checkpoints, tmp_path, capfd, steps, max_size, num_workers
@@ -137,6 +141,7 @@ def test_what_does_not_fit_is_computed_and_said(
     assert re.search(rf'max_size={max_size} GB may be too small: .* at least \d+ of \d+, which serve \d+% of', printed)
 
 
+@pytest.mark.slow
 def test_a_resumed_calibration_is_the_uninterrupted_one(glyphs, checkpoints, tmp_path, monkeypatch, steps):
     base, bank = checkpoints / 'base.pth', dict(visits_per_view=2)
     straight = apis.calibrate(config_for(glyphs, tmp_path / 'straight', bank, calibration__max_steps=4), base)
@@ -158,6 +163,7 @@ def test_a_resumed_calibration_is_the_uninterrupted_one(glyphs, checkpoints, tmp
     assert len(steps) == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_extraction_is_continued(glyphs, checkpoints, tmp_path, monkeypatch, loaded):
     base, bank = checkpoints / 'base.pth', dict(visits_per_view=1)
     monkeypatch.setattr(feature_bank, '_SEGMENT_BYTES', 1)
@@ -180,6 +186,7 @@ def test_an_interrupted_extraction_is_continued(glyphs, checkpoints, tmp_path, m
     assert_equal_weights(continued, straight)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(glyphs, checkpoints, tmp_path, monkeypatch):
     def full(segment, file):
         file.write(b'half of it')
@@ -223,6 +230,7 @@ def more_draws(config, base, tmp_path):
     return base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('change', 'what'),
     [
@@ -241,6 +249,7 @@ def test_a_bank_of_something_else_is_refused(glyphs, checkpoints, filled_bank, t
         apis.calibrate(config, base)
 
 
+@pytest.mark.slow
 def test_detection_settings_and_the_calibrator_are_free(glyphs, checkpoints, filled_bank, tmp_path, loaded):
     config = config_for(glyphs, tmp_path, dict(dir=str(filled_bank)), calibration__max_steps=1)
     config.model.test_cfg.rcnn.score_thr = 0.3
@@ -258,6 +267,7 @@ def filled_bank(glyphs, checkpoints, tmp_path_factory):
     return folder / 'bank'
 
 
+@pytest.mark.slow
 def test_a_damaged_segment_is_named(glyphs, checkpoints, tmp_path):
     config = config_for(glyphs, tmp_path, dict(), calibration__max_steps=1)
     apis.calibrate(config, checkpoints / 'base.pth')

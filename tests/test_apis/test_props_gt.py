@@ -30,6 +30,7 @@ def unmoved(checkpoint, path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['base', 'calibrated'])
 def test_the_detectors_own_figures_stay(glyphs, checkpoints, tmp_path, name):
     settings = ['base'] if name == 'base' else ['base', 'dual']
@@ -41,6 +42,7 @@ def test_the_detectors_own_figures_stay(glyphs, checkpoints, tmp_path, name):
     assert (tmp_path / 'test/props_gt.json').is_file()
 
 
+@pytest.mark.slow
 def test_perfect_proposals_have_perfect_boxes(glyphs, checkpoints, tmp_path, monkeypatch):
     def all_that_is_there(self, feats, data_samples):
         truth = [sample.gt_instances.bboxes for sample in data_samples]
@@ -52,6 +54,7 @@ def test_perfect_proposals_have_perfect_boxes(glyphs, checkpoints, tmp_path, mon
     assert figures['props_gt']['lvis/bbox_AP'] > 0.99 > 0.5 > figures['base']['lvis/bbox_AP']
 
 
+@pytest.mark.slow
 def test_cocos_protocol(glyphs, checkpoints, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path)
     config.test_evaluator = dict(
@@ -61,6 +64,7 @@ def test_cocos_protocol(glyphs, checkpoints, tmp_path):
     assert {'coco/bbox_AP', 'coco/segm_AP', 'coco/segm_AP4'} <= figures['props_gt'].keys() == figures['base'].keys()
 
 
+@pytest.mark.slow
 def test_the_tool(glyphs, checkpoints, tmp_path, monkeypatch, capsys):
     options = tiny.tiny_options(glyphs)
     changes = [f'{key}={value}' for key, value in options.items()]

@@ -29,6 +29,7 @@ def altered(checkpoints, tmp_path, change):
     return tmp_path / 'altered.pth'
 
 
+@pytest.mark.slow
 def test_all_settings_in_one_pass_are_those_of_passes_of_their_own(glyphs, checkpoints, tmp_path):
     settings = ['base', 'dual', 'calibrated', 'average']
     config = tiny.tiny_config(glyphs, tmp_path)
@@ -41,6 +42,7 @@ def test_all_settings_in_one_pass_are_those_of_passes_of_their_own(glyphs, check
     np.testing.assert_equal(uncalibrated['base'], together['base'])
 
 
+@pytest.mark.slow
 def test_figures_are_written(glyphs, checkpoints, tmp_path):
     figures = run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'calibrated.pth', batch_size=3)
     written = json.loads((tmp_path / 'test/dual.json').read_text())
@@ -52,6 +54,7 @@ def test_figures_are_written(glyphs, checkpoints, tmp_path):
     assert [row['name'] for row in per_class] == list(frequency.names)
 
 
+@pytest.mark.slow
 def test_counts_come_from_the_annotations_where_the_checkpoint_has_none(glyphs, checkpoints, tmp_path):
     bare = altered(checkpoints, tmp_path, lambda meta: meta.clear())
     with_counts = run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'base.pth')
@@ -61,6 +64,7 @@ def test_counts_come_from_the_annotations_where_the_checkpoint_has_none(glyphs, 
     assert 'lvis/bbox_AP1' not in run_test(config, bare)['base']
 
 
+@pytest.mark.slow
 def test_detections_are_kept(glyphs, checkpoints, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path)
     run_test(config, checkpoints / 'calibrated.pth', scores=['base', 'dual'], out=tmp_path / 'out.pkl')
@@ -79,6 +83,7 @@ def test_detections_are_kept(glyphs, checkpoints, tmp_path):
     assert 'bbox' not in json.loads((tmp_path / 'out.segm.json').read_text())[0]
 
 
+@pytest.mark.slow
 def test_format_only(glyphs, checkpoints, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path)
     assert run_test(config, checkpoints / 'base.pth', format_only=True) == dict(base={})
@@ -133,6 +138,7 @@ def test_data_of_another_number_of_classes(glyphs, checkpoints, tmp_path):
         run_test(config, checkpoints / 'base.pth')
 
 
+@pytest.mark.slow
 def test_names_that_differ_are_only_warned_of(glyphs, checkpoints, tmp_path, capsys):
     def rename(meta):
         meta['dataset_meta']['classes'] = ['axolotl', *meta['dataset_meta']['classes'][1:]]
@@ -141,6 +147,7 @@ def test_names_that_differ_are_only_warned_of(glyphs, checkpoints, tmp_path, cap
     assert "label 0 was 'axolotl' in training" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_are_written(glyphs, checkpoints, tmp_path):
     names = sorted(image.name for image in (glyphs / 'images/val').iterdir())
     config = tiny.tiny_config(
@@ -154,6 +161,7 @@ def test_pictures_are_written(glyphs, checkpoints, tmp_path):
     assert picture.shape[0] % image.shape[0] == 0 and picture.std() > 0
 
 
+@pytest.mark.slow
 def test_pictures_of_images_with_the_same_name_lie_in_their_folders(glyphs, checkpoints, tmp_path):
     annotations = json.loads((glyphs / 'annotations/glyph_lt_val.json').read_text())
     names = {}
@@ -180,6 +188,7 @@ def test_showing_needs_a_display(glyphs, checkpoints, tmp_path, monkeypatch):
         run_test(tiny.tiny_config(glyphs, tmp_path), checkpoints / 'base.pth', show=True)
 
 
+@pytest.mark.slow
 def test_tool(glyphs, checkpoints, tmp_path, monkeypatch, capsys):
     options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs).items()]
     config, checkpoint = str(tiny.CONFIGS / 'quickstart/base.py'), str(checkpoints / 'calibrated.pth')

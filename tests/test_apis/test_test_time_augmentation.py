@@ -24,6 +24,7 @@ def tta_pipeline(*lists):
     return [dict(type='LoadImageFromFile', backend_args=None), dict(type='TestTimeAug', transforms=[*lists, [PACK]])]
 
 
+@pytest.mark.slow
 def test_a_single_view_gives_the_figures_of_ordinary_testing(glyphs, checkpoints, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path)
     resize = next(each for each in config.test_dataloader.dataset.pipeline if each['type'] == 'Resize')
@@ -34,6 +35,7 @@ def test_a_single_view_gives_the_figures_of_ordinary_testing(glyphs, checkpoints
     np.testing.assert_equal(single, ordinary)
 
 
+@pytest.mark.slow
 def test_scales_and_flips_are_merged_into_boxes_and_masks(glyphs, checkpoints, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path)
     flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
@@ -58,6 +60,7 @@ def test_the_default_is_the_test_pipeline_and_its_mirror_image(glyphs, tmp_path)
     assert augmented.tta_model == dict(type='DetTTAModel', tta_cfg=dict(nms=rcnn.nms, max_per_img=rcnn.max_per_img))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -88,6 +91,7 @@ def test_a_detector_at_hand_sees_several_views(glyphs, checkpoints, tmp_path):
     assert not np.array_equal(found.pred_instances.scores, single.pred_instances.scores)
 
 
+@pytest.mark.slow
 def test_tool(glyphs, checkpoints, tmp_path, monkeypatch, capsys):
     options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs).items()]
     config, checkpoint = str(tiny.CONFIGS / 'quickstart/base.py'), str(checkpoints / 'calibrated.pth')

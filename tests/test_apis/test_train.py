@@ -22,6 +22,7 @@ def weights_of(folder):
     return read_checkpoint(latest_checkpoint(folder))['state_dict']
 
 
+@pytest.mark.slow
 def test_training_is_reproducible_and_resumes_exactly(glyphs, tmp_path):
     train(tiny.tiny_config(glyphs, tmp_path / 'straight'))
     halfway = tiny.tiny_config(glyphs, tmp_path / 'stopped', default_hooks__checkpoint__interval=1)
@@ -32,18 +33,21 @@ def test_training_is_reproducible_and_resumes_exactly(glyphs, tmp_path):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+@pytest.mark.slow
 def test_checkpoint_holds_counts_and_classes(glyphs, tmp_path):
     train(tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1))
     meta = torch.load(latest_checkpoint(tmp_path), weights_only=True)['meta']
     assert len(meta['dataset_meta']['category_ids']) == len(meta['class_frequency']['names']) == tiny.NUM_CLASSES
 
 
+@pytest.mark.slow
 def test_bfloat16_on_a_cpu(glyphs, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=1)
     config.optim_wrapper = mixed_precision(config.optim_wrapper)
     assert train(config).iter == 1
 
 
+@pytest.mark.slow
 def test_learning_rate_scaling_needs_a_base(glyphs, tmp_path):
     with pytest.raises(ConfigError, match='auto_scale_lr.base_batch_size'):
         scale_learning_rate(tiny.tiny_config(glyphs, tmp_path))
@@ -52,6 +56,7 @@ def test_learning_rate_scaling_needs_a_base(glyphs, tmp_path):
     assert train(config).optim_wrapper.optimizer.param_groups[0]['initial_lr'] == config.optim_wrapper.optimizer.lr / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('loop', ['IterBasedTrainLoop', 'EpochBasedTrainLoop'])
 def test_workers_end_with_the_run_and_need_no_killing(glyphs, tmp_path, monkeypatch, loop):
     workers = []
@@ -67,6 +72,7 @@ def test_workers_end_with_the_run_and_need_no_killing(glyphs, tmp_path, monkeypa
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
+@pytest.mark.slow
 def test_workers_of_a_run_that_failed_end_before_the_next(glyphs, tmp_path, monkeypatch):
     config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1)
     config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
@@ -106,6 +112,7 @@ def test_seed_out_of_range(tmp_path, seed):
         train(config)
 
 
+@pytest.mark.slow
 def test_image_that_is_missing_is_named(glyphs, tmp_path):
     config = tiny.tiny_config(glyphs, tmp_path, train_dataloader__num_workers=1)
     config.train_dataloader.dataset.data_prefix = dict(img='elsewhere/')
@@ -139,6 +146,7 @@ def test_tool_ends_with_one_line(tmp_path, monkeypatch, capsys, arguments, messa
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.slow
 def test_tool_trains(glyphs, tmp_path, monkeypatch, capsys):
     options = [f'{key}={value}' for key, value in tiny.tiny_options(glyphs, train_cfg__max_iters=1).items()]
     config = str(tiny.CONFIGS / 'quickstart/base.py')

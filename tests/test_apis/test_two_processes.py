@@ -92,13 +92,14 @@ def two_processes(commands):
     folder = commands.folder / 'cwd'
     folder.mkdir()
     done = subprocess.run(
-        [*command, __file__, json.dumps(tools)], capture_output=True, text=True, timeout=240, cwd=folder
+        [*command, __file__, json.dumps(tools)], capture_output=True, text=True, timeout=600, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     assert not any(folder.iterdir())
     return done
 
 
+@pytest.mark.slow
 def test_training_and_testing(commands, two_processes, monkeypatch):
     folder = commands.folder
     printed = two_processes.stdout.splitlines()
@@ -112,6 +113,7 @@ def test_training_and_testing(commands, two_processes, monkeypatch):
     assert (folder / 'one/test/base.json').read_text() == (folder / 'two/test/base.json').read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', CALIBRATIONS)
 def test_they_calibrate_as_one_does(commands, two_processes, monkeypatch, kind):
     monkeypatch.setattr(sys, 'argv', sys.argv)

@@ -81,6 +81,7 @@ def accepts(component, keys) -> bool:
     return not unknown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_components_and_their_keys_exist(load, name):
     for path, part in components(load(name)._cfg_dict.to_dict()):
@@ -90,6 +91,7 @@ def test_components_and_their_keys_exist(load, name):
         assert any(accepts(component, keys) for component in found), f'{path}: {part["type"]} does not take {keys}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_model_builds(load, name):
     config = load(name)
@@ -273,6 +275,7 @@ def test_configs_of_the_documents_load(tmp_path):
     assert config.calibration.calibrator.head == '3fc_ft'
 
 
+@pytest.mark.slow
 def test_configs_of_the_page_on_other_detectors_load_and_build(tmp_path):
     document = (CONFIGS.parent / 'docs/other_detectors.md').read_text()
     swin, base, calibration = re.findall(r'```python\n(_base_.*?)```', document, re.DOTALL)

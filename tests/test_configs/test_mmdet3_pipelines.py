@@ -187,6 +187,7 @@ def test_images_are_repeated_as_mmengine_repeats_them(load, threshold):
     assert ClassBalancedDataset(inner, threshold).inner.tolist() == expected
 
 
+@pytest.mark.slow
 def test_a_detector_is_trained_and_tested_on_them(load, tmp_path):
     model = load_config(MODEL).model
     config = load('lvis_v1', train_dataloader__num_workers=0, val_dataloader__num_workers=0)

@@ -114,6 +114,7 @@ VALUES = st.recursive(
 RECORDS = st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), max_size=6)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(['annotations', 'images', 'x', '']), VALUES | RECORDS, max_size=4),
     st.sampled_from([None, 1, '\t']),

@@ -34,6 +34,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob('*.*'))}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(generated, tmp_path):
     folder, _ = generated
     generate_glyph_lt(tmp_path / 'again', seed=0, **SMALL)
@@ -127,6 +128,7 @@ def test_the_long_tail_at_full_size():
     assert 7000 < counts.sum() < 11000
 
 
+@pytest.mark.slow
 def test_ranks_do_not_follow_looks(tmp_path):
     """Another seed gives each class another count."""
     ranks = []

@@ -39,6 +39,7 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path, by_epoch):
     assert same_weights(tmp_path / 'straight', tmp_path / 'stopped')
 
 
+@pytest.mark.slow
 def test_two_processes_resume_exactly(tmp_path, free_port):
     common = dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port))
     ranks = [
@@ -48,7 +49,7 @@ def test_two_processes_resume_exactly(tmp_path, free_port):
         )
         for rank in range(2)
     ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=600) for rank in ranks] == [0, 0]
     assert same_weights(tmp_path / 'straight', tmp_path / 'stopped')
     train(tmp_path / 'alone', 5, batch_size=8)
     assert not same_weights(tmp_path / 'straight', tmp_path / 'alone')

@@ -6,27 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / 'shared' / 'data'
-
 
 @pytest.fixture(scope='session')
-def lvis_val_100(tmp_path_factory) -> Path:
+def lvis_val_100(shared_data, tmp_path_factory) -> Path:
     """100 images of LVIS v0.5 val, unpacked, as the official evaluator needs it."""
-    packed = SHARED_DATA / 'lvis_v0.5_val_100.json.gz'
-    if not packed.is_file():
-        pytest.skip('no shared/data beside this checkout')
+    packed = shared_data / 'lvis_v0.5_val_100.json.gz'
     path = tmp_path_factory.mktemp('lvis') / 'val.json'
     path.write_bytes(gzip.decompress(packed.read_bytes()))
     return path
 
 
 @pytest.fixture(scope='session')
-def coco128() -> Path:
+def coco128(shared_data) -> Path:
     """The annotations of 128 images of COCO train2017."""
-    path = SHARED_DATA / 'coco128/instances.json'
-    if not path.is_file():
-        pytest.skip('no shared/data beside this checkout')
-    return path
+    return shared_data / 'coco128/instances.json'
 
 
 @pytest.fixture(params=range(3))

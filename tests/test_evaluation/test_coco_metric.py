@@ -27,6 +27,7 @@ def assert_official(figures, path, samples, last_pixel=0):
             assert figures[f'coco/{iou_type}_{name}'] == pytest.approx(figure, abs=1e-9), (iou_type, name)
 
 
+@pytest.mark.slow
 def test_figures_on_real_photographs_crowds_included(coco128):
     samples = disturbed_detections(json.loads(coco128.read_text()), most=60)[3:]
     metric = CocoMetric(coco128, metric=IOU_TYPES)

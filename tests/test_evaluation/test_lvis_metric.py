@@ -67,6 +67,7 @@ def assert_agrees(figures, official):
 
 
 class TestOnRealAnnotations:
+    @pytest.mark.slow
     def test_figures_are_the_official_ones_in_any_batch_size_and_order(self, real):
         path, samples, official = real
         metric = box_and_mask_metric(path)
@@ -93,6 +94,7 @@ class TestOnRealAnnotations:
             for name, figure in average_precision_by_bin(class_ap, counts, (1, 10, 100, 1000)).items():
                 assert figures[f'lvis/{iou_type}_{name}'] == pytest.approx(figure, abs=1e-9, nan_ok=True)
 
+    @pytest.mark.slow
     def test_two_processes_and_the_result_files_they_write(self, real, tmp_path):
         path, samples, official = real
         (tmp_path / 'samples.pkl').write_bytes(pickle.dumps(samples))

@@ -79,6 +79,7 @@ def plain_figures(iou_type, lvis_style, targets, batch):
     return evaluation.get_results(per_class=True)
 
 
+@pytest.mark.slow
 @given(TARGETS, DETECTIONS, st.sampled_from(['bbox', 'segm']), st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_figures_are_those_of_all_masks_at_once(targets, detections, iou_type, lvis_style, in_two_batches):

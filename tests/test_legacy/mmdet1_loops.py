@@ -1,6 +1,7 @@
 """mmdetection 1.0rc0 and the SimCal release, from the feature pyramid to detections, in plain loops.
 
-Weights go by their released names and background is class 0. Nothing here is shared with the package.
+Weights go by their released names, and all is computed in their precision; background is class 0. Nothing here is
+shared with the package.
 """
 import math
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class ReleasedModel:
                 semantic = torch.from_numpy(pool(self.semantic_feats(pyramid), box, 8, 14))
                 feats = feats + F.adaptive_avg_pool2d(semantic, size).numpy()
             pooled.append(feats)
-        return torch.from_numpy(np.stack(pooled)).float()
+        return torch.from_numpy(np.stack(pooled)).to(pyramid[0].dtype)
 
     def semantic_feats(self, pyramid: list[Tensor]) -> np.ndarray:
         fused = self.conv('semantic_head.lateral_convs.1.conv', pyramid[1]).relu()

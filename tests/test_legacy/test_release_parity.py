@@ -13,6 +13,7 @@ def both_cores():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder', ['simcal_release_r50_agnostic', 'simcal_release_r50_agnostic_flat'])
 def test_outputs_for_a_photograph(oracle, shared_data, folder, device):
     rows = compare(ReferenceFolder(oracle / folder, shared_data / 'coco128/images'), device)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from double_precision import in_double_precision
 from mmengine import Config
 
 from mmdet.apis import init_detector
@@ -152,6 +153,7 @@ def counts_file(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'kind'), [('r50-ag.py', '3fc'), ('r50.py', '3fc'), ('r50-ag-coco-lt.py', '2fc'), ('htc-x101.py', '2fc')]
 )
@@ -168,14 +170,14 @@ def test_detections_are_those_of_the_release(config, kind, photograph, counts_fi
     convert_simcal_release(tmp_path / 'detector.pth', files, tmp_path / 'out.pth', read_counts(counts_file))
 
     settings = ['base', 'calibrated', 'dual']
-    detector = init_detector(config, tmp_path / 'out.pth', device='cpu', scores=settings)
+    detector = in_double_precision(init_detector(config, tmp_path / 'out.pth', device='cpu', scores=settings))
     seen = {}
     detector.neck.register_forward_hook(lambda module, inputs, pyramid: seen.update(pyramid=pyramid))
     sample = inference_detector(detector, photograph)
 
     released = ReleasedModel(
-        weights,
-        heads,
+        {name: tensor.double() for name, tensor in weights.items()},
+        [{name: tensor.double() for name, tensor in head.items()} for head in heads],
         stds=[list(stage.bbox_coder.target_stds) for stage in stages],
         counts=COUNTS,
         threshold=100,
@@ -189,8 +191,8 @@ def test_detections_are_those_of_the_release(config, kind, photograph, counts_fi
         found = sample.get(f'pred_instances_{setting}')
         expected = released.detect(seen['pyramid'], image, setting)
         assert len(found) == len(expected) > 0
-        np.testing.assert_allclose(found.scores, [each.score for each in expected], rtol=2e-3, atol=1e-6)
-        np.testing.assert_allclose(found.bboxes, [each.box for each in expected], atol=2e-3)
+        np.testing.assert_allclose(found.scores, [each.score for each in expected], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found.bboxes, [each.box for each in expected], rtol=0, atol=1e-4)
         assert found.labels.tolist() == [each.label for each in expected]
         masks = np.stack([coco_mask.decode(mask) for mask in found.masks]).astype(bool)
         assert (masks != np.stack([each.mask for each in expected])).mean() < 1e-3
@@ -214,6 +216,7 @@ def files(tmp_path, counts_file) -> dict[str, Path]:
     return dict(paths, counts=counts_file, out=tmp_path / 'out/model.pth')
 
 
+@pytest.mark.slow
 def test_the_tool_writes_one_checkpoint_and_says_what_it_found(files):
     command = [sys.executable, ROOT / 'tools/model_converters/simcal_release.py', files['detector']]
     options = ['--threshold', '400', '--counts', files['counts']]
@@ -318,6 +321,7 @@ class Marker:
         return Marker, ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('zipped', [True, False])
 def test_what_is_not_data_is_left_aside_and_never_run(files, zipped):
     """torch's files of today, and those of before 1.6 as the release has them."""
@@ -336,6 +340,7 @@ def test_what_is_not_data_is_left_aside_and_never_run(files, zipped):
         convert_simcal_release(files['detector'], [], files['out'])
 
 
+@pytest.mark.slow
 def test_a_test_run_reads_what_the_converter_writes(files, photograph, tmp_path):
     triangle = dict(bbox=[9, 9, 30, 20], area=300, iscrowd=0, segmentation=[[9, 9, 39, 9, 39, 29]])
     annotations = dict(

@@ -86,6 +86,7 @@ def resized(path):
     return torch.from_numpy(bgr.astype(np.float32)), image.size[::-1]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_same_detections_of_photographs(shared_data, tmp_path):
     cfg = Settings(num_classes=12, post_nms_topk=PROPOSALS, detections_per_image=DETECTIONS)
@@ -115,6 +116,7 @@ def test_same_detections_of_photographs(shared_data, tmp_path):
         assert wanted['masks'].any() and differs.mean() < 1e-6  # masks are pasted in single precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('cfg', 'config'),
     [

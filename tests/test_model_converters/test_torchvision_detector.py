@@ -143,6 +143,7 @@ def assert_same(found, wanted):
         assert (probabilities >= 0.5).any() and np.abs(probabilities[differs] - 0.5).max(initial=0) <= EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'architecture', ['maskrcnn_resnet50_fpn', 'maskrcnn_resnet50_fpn_v2', 'fasterrcnn_resnet50_fpn']
 )
@@ -158,6 +159,7 @@ def test_same_detections(architecture, photographs, tmp_path):
     assert_same(sample.pred_instances, wanted)
 
 
+@pytest.mark.slow
 def test_from_the_file_in_single_precision(photographs, tmp_path):
     """As detectors are used: the network's input is torchvision's, and so are 9 of 10 detections to a pixel."""
     theirs = random_detector('maskrcnn_resnet50_fpn', photographs[0])
@@ -197,6 +199,7 @@ def predictors(weights):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('options', 'ids'), [({}, COCO_IDS), (dict(num_classes=90), range(1, 91))])
 def test_rows_of_coco(without_photographs, tmp_path, options, ids):
     torch.save(without_photographs, tmp_path / 'torchvision.pth')
@@ -220,6 +223,7 @@ def test_rows_of_coco(without_photographs, tmp_path, options, ids):
         assert meta == {}
 
 
+@pytest.mark.slow
 def test_older_names_and_frozen_norms(without_photographs, tmp_path):
     """torchvision's published files: names of its first years, batch norms frozen and with eps 0."""
     older = {}
@@ -254,6 +258,7 @@ def test_names_of_wrapped_models(tmp_path, soiled):
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
+@pytest.mark.slow
 def test_files_and_classes_that_do_not_fit(without_photographs, tmp_path):
     torch.save(without_photographs, tmp_path / 'whole.pth')
     torch.save({'conv1.weight': torch.zeros(1)}, tmp_path / 'resnet.pth')

@@ -60,6 +60,7 @@ def assign_slowly(boxes, gt_boxes, gt_labels, ignored_boxes, **cfg):
     return index, largest, [gt_labels[i - 1].item() if i > 0 else -1 for i in index]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(boxes(12), boxes(6), boxes(2), options, st.sampled_from([1, 24, 2**21]))
 def test_assignment_is_by_mmdetections_rules(candidates, gt_boxes, ignored, cfg, overlaps_at_once):

@@ -58,6 +58,7 @@ def shapes_of(config):
         return {name: list(value.shape) for name, value in MODELS.build(config).state_dict().items()}
 
 
+@pytest.mark.slow
 def test_resnet101_and_its_relatives_have_torchvisions_shapes():
     for config, peer in (
         (dict(type='ResNet', depth=101), 'resnet101'),
@@ -197,6 +198,7 @@ def hub(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'file', 'model'),
     [

@@ -13,6 +13,7 @@ def both_cores():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'folder', ['mmdet3_mask_rcnn_r50_lvis', 'mmdet3_cascade_mask_rcnn_r50_coco', 'mmdet3_htc_r50_coco']
 )

@@ -109,25 +109,35 @@ def detect(detector: nn.Module) -> list[DetDataSample]:
     size = (SIZE, SIZE)
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1.0, 1.0))
     images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    images = images.to(next(detector.parameters()).dtype)
     return detector.predict(images, [DetDataSample(metainfo=meta) for _ in images])
 
 
 def assert_same_detections(found: list[DetDataSample], expected: list[DetDataSample]) -> None:
-    """As sets: same class, box and score within 1e-4, same mask."""
+    """As sets: same class, box, score and mask.
+
+    In double precision all of them. In single precision, where boxes and scores may differ by 1e-4, 9 of 10: a
+    detection, or the pixel of a mask, at the edge of a threshold may fall either way.
+    """
     for ours, theirs in zip(found, expected, strict=True):
         ours, theirs = ours.pred_instances, theirs.pred_instances
-        assert len(ours) == len(theirs) > 0
+        exact = ours.scores.dtype == torch.double
+        close, enough = (1e-9, 1.0) if exact else (1e-4, 0.9)
+        assert len(theirs) > 20 and enough * len(theirs) <= len(ours) <= len(theirs) / enough
         same = ours.labels[:, None] == theirs.labels
-        same &= (ours.bboxes[:, None] - theirs.bboxes).abs().amax(2) < 1e-4 * SIZE
-        same &= (ours.scores[:, None] - theirs.scores).abs() < 1e-4
-        assert same.any(0).all() and same.any(1).all()
-        masks = [ours.masks[i] == theirs.masks[j] for i, j in enumerate(same.float().argmax(1).tolist())]
-        assert sum(masks) >= 0.9 * len(masks)  # in the others a pixel lies within rounding of the threshold
+        same &= (ours.bboxes[:, None] - theirs.bboxes).abs().amax(2) < close * SIZE
+        same &= (ours.scores[:, None] - theirs.scores).abs() < close
+        assert min(same.any(axis).float().mean() for axis in (0, 1)) >= enough
+        matched = same.any(1).nonzero().flatten().tolist()
+        masks = [ours.masks[i] == theirs.masks[same[i].float().argmax()] for i in matched]
+        assert sum(masks) >= enough * len(masks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['mask', 'cascade', 'htc'])
-def test_detections_and_parameters_stay(kind):
-    detector = mask_rcnn(kind)
+@pytest.mark.parametrize('precision', [torch.float32, torch.float64])
+def test_detections_and_parameters_stay(kind, precision):
+    detector = mask_rcnn(kind).to(precision)
     state = copy.deepcopy(detector.state_dict())
     with torch.no_grad():
         expected = detect(detector)

@@ -32,6 +32,7 @@ def outputs_and_gradients(model: nn.Module, images: Tensor) -> tuple[list[Tensor
     return [output.detach() for output in outputs], {name: each.grad for name, each in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [

@@ -161,6 +161,7 @@ def merged_by_hand(found, at_most):
     return boxes[kept], scores[kept], labels[kept]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @KINDS
 def test_views_are_merged_as_by_hand(config):

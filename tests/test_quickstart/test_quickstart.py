@@ -62,6 +62,7 @@ def stopped_after(stage, stop_config=lambda config: None):
     return stopped
 
 
+@pytest.mark.slow
 def test_summary_holds_every_figure_of_the_table(walked):
     summary_file, said = walked
     summary = json.loads(summary_file.read_text())
@@ -80,6 +81,7 @@ def test_summary_holds_every_figure_of_the_table(walked):
         assert (summary_file.parent / name).stat().st_size > 0 and name in said
 
 
+@pytest.mark.slow
 def test_finished_road_is_not_walked_again(walked, road, monkeypatch):
     for name in ('generate_glyph_lt', 'train', 'calibrate', 'test'):
         monkeypatch.setattr(module, name, lambda *args, name=name, **kwargs: pytest.fail(f'{name} again'))
@@ -87,6 +89,7 @@ def test_finished_road_is_not_walked_again(walked, road, monkeypatch):
     assert summary == walked[0] and said.count('finished before') == 4
 
 
+@pytest.mark.slow
 def test_stopped_road_goes_on_to_the_same_end(walked, road, monkeypatch):
     with monkeypatch.context() as patch:
         after_one_step = stopped_after(module.train, lambda config: config.train_cfg.update(max_iters=1))
@@ -98,6 +101,7 @@ def test_stopped_road_goes_on_to_the_same_end(walked, road, monkeypatch):
     assert are_equal(summary.parent / 'calibrated/calibrated.pth', walked[0].parent / 'calibrated/calibrated.pth')
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_detector(walked, road, monkeypatch):
     monkeypatch.setattr(module, 'train', stopped_after(module.train))
     with pytest.raises(KeyboardInterrupt):

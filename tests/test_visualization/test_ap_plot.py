@@ -26,6 +26,7 @@ def classes():
     return per_class(instances, base), per_class(instances, np.clip(base + rng.normal(0.05, 0.1, len(base)), 0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('suffix', ['png', 'pdf', 'svg'])
 def test_a_picture_is_written_and_nothing_else_is_touched(classes, tmp_path, suffix):
     path = tmp_path / f'plot.{suffix}'
@@ -49,6 +50,7 @@ def test_classes_must_be_the_same(classes, tmp_path):
         plot_ap_against_instances(classes[0], classes[1][::-1], tmp_path / 'plot.png')
 
 
+@pytest.mark.slow
 def test_a_single_class_and_none(tmp_path):
     for instances in ([3], []):
         rows = per_class(instances, [0.5] * len(instances))

@@ -50,6 +50,7 @@ def as_tuples(result):
     return list(zip(scores.tolist(), roi_index.tolist(), labels.tolist(), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_equals_the_greedy_loop_also_where_scores_and_overlaps_tie(data):

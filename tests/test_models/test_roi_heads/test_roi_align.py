@@ -11,6 +11,7 @@ coordinate = st.floats(-60, 260)
 roi = st.tuples(st.integers(0, 1), coordinate, coordinate, st.floats(0, 200), st.floats(0, 200))
 
 
+@pytest.mark.slow
 @given(
     rois=st.lists(roi, min_size=1, max_size=6),
     output_size=st.sampled_from([1, 7]),
