@@ -41,6 +41,7 @@ class FocalLoss(nn.Module):
         super().__init__()
         if not use_sigmoid:
             raise ValueError('FocalLoss is a sigmoid loss: use_sigmoid must be True')
+        self.use_sigmoid = use_sigmoid
         self.gamma = gamma
         self.alpha = alpha
         self.reduction = check_reduction(reduction)
