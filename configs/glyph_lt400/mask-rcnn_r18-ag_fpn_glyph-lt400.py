@@ -4,9 +4,7 @@ _base_ = [
     '../_base_/schedules/schedule_glyph_lt.py', '../_base_/default_runtime.py'
 ]
 
-model = dict(
-    roi_head=dict(bbox_head=dict(num_classes=400), mask_head=dict(num_classes=400)),
-    test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=300)))
+model = dict(roi_head=dict(bbox_head=dict(num_classes=400), mask_head=dict(num_classes=400)))
 
 max_iters = 4500
 warmup = 100

@@ -9,7 +9,9 @@ warmup = 100
 
 model = dict(
     rpn_head=dict(anchor_generator=dict(scales=[4, 8])),
-    roi_head=dict(bbox_head=dict(num_classes=num_classes), mask_head=dict(num_classes=num_classes)))
+    roi_head=dict(bbox_head=dict(num_classes=num_classes), mask_head=dict(num_classes=num_classes)),
+    # COCO's settings, with which the figures of docs/real_photos.md were measured.
+    test_cfg=dict(rcnn=dict(score_thr=0.05, max_per_img=100)))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

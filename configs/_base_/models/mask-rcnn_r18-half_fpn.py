@@ -95,6 +95,6 @@ model = dict(
             debug=False)),
     test_cfg=dict(
         rpn=dict(nms_pre=400, max_per_img=200, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
-        # COCO-LT's settings: GlyphLT has as many classes, and fewer objects to an image (docs/glyph_lt.md).
+        # LVIS's protocol: a low score is a low rank and no reason to drop a detection (docs/glyph_lt.md).
         rcnn=dict(
-            score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5)))
+            score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300, mask_thr_binary=0.5)))

@@ -24,8 +24,8 @@ CATALOGUE = (
     '☘❀✠🐭🐮🐱🐵'  # plants and animals
     '⛢♃♌♉♑♓☮♻⚛✌✆✡✦❣❦➲⏎⏏⬍☤☥⚷♯♦😎😱🂡'
 )
-# Chosen by a rule, `distinct_glyphs(candidates(), 0.92, 400)` of likeness.py: pictographs, signs and letters, none of
-# which correlates by 0.92 with one before it as it is mirrored, turned, stretched, scaled or moved a little.
+# Chosen by the rule of likeness.py, which prints them: pictographs, signs and letters, none of which correlates by 0.92
+# with one before it as it is mirrored, turned, stretched, scaled or moved a little.
 DISTINCT = (
     '☀☁☂☃★☄☽❄⚡♛♞♟⚄♆♈♊♋♎♏♒✂✈✍✔☞☕♨♫♿⚑⚒⚓⚗⚱⌘☠☢☣☯⚠☺☘✠⛢♃♌♉♑♓✌'
     '✡✦❣➲⏎☥⚷♯🂡☆☇☈☉☊☋☌☏☓☔☙☟☡☦☧☩☪☭☰☿♄♅♇♐♔♗♘♢♩♪♬♭♶⚋⚏⚐⚕⚘⚚⚞⚣'
