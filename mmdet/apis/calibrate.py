@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, sync_random_seed
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from torch import nn
 
 from mmdet.calibration import BankedCalibrationModel, CalibrationModel, DrawnClassSelector, build_calibrator
@@ -23,7 +23,7 @@ from mmdet.engine import (
 )
 from mmdet.engine.runner import class_frequency
 from mmdet.errors import CheckpointError, ConfigError
-from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS, ROI_SELECTORS
+from mmdet.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, ROI_SELECTORS
 from mmdet.utils.seeding import keyed_torch_rng
 
 from .classes import check_num_classes, check_trained_classes
@@ -127,6 +127,13 @@ def _trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any]
     return detector
 
 
+def _averages(hook: Hook | Mapping[str, Any]) -> bool:
+    """Whether a hook averages weights over training: made for the base, it would hold the calibrator at its start."""
+    kind = hook['type'] if isinstance(hook, Mapping) else type(hook)
+    kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, EMAHook)
+
+
 def _runner_with_bank(
     cfg: Config,
     detector: nn.Module,
@@ -183,7 +190,7 @@ def _runner(
         optim_wrapper=optim_wrapper,
         param_scheduler=recipe.get('param_scheduler'),
         default_hooks=hooks,
-        custom_hooks=cfg.get('custom_hooks'),
+        custom_hooks=[hook for hook in cfg.get('custom_hooks') or () if not _averages(hook)],
         resume=cfg.get('resume', False),
         launcher=cfg.get('launcher', 'none'),
         env_cfg=cfg.get('env_cfg', {}),
