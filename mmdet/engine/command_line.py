@@ -1,9 +1,11 @@
 """What the command-line tools share: options, and errors as one line."""
 import os
 import sys
+import traceback
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from mmengine import Config, DictAction
 from mmengine.logging import MMLogger
@@ -12,7 +14,18 @@ from mmdet.errors import UserError, one_line
 
 from .config import check_installation, load_config
 from .dist import LAUNCHERS, end_processes
+from .shared_end import SharedEnd
 from .terminal import quieten
+
+
+class ToolParser(ArgumentParser):
+    """A tool's arguments; of several processes, which all have the same ones, the first says what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit status 2."""
+        if _launcher(sys.argv[1:]) != 'none' and os.environ['RANK'] != '0':
+            sys.exit(2)
+        super().error(message)
 
 
 class CfgOptions(DictAction):
@@ -87,16 +100,40 @@ def config_from_arguments(args: Namespace) -> Config:
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; a mistake of the user ends it with one line on stderr and exit status 2."""
+    """Run a tool; a mistake of the user ends it with one line on stderr and exit status 2.
+
+    Where a launcher has started several processes, the failure of one ends the others too, and the first failure is
+    said once.
+    """
+    shared_end = SharedEnd()
     try:
         check_installation()
         quieten(MMLogger.get_current_instance())
+        shared_end = SharedEnd(_launcher(sys.argv[1:]))
         main()
-    except UserError as error:
-        print(f'error: {one_line(error)}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        sys.exit(130)
-    finally:
         end_processes()
+    except UserError as error:
+        status, last_words = 2, f'error: {one_line(error)}\n'
+    except KeyboardInterrupt:
+        status, last_words = 130, 'interrupted\n'
+    except Exception:
+        if shared_end.is_alone:
+            raise
+        status, last_words = 1, traceback.format_exc()
+    else:
+        shared_end.leave(has_failed=False)
+        return
+    if shared_end.is_alone:
+        end_processes()
+    if shared_end.fail():
+        print(last_words, end='', file=sys.stderr, flush=True)
+    shared_end.leave(has_failed=True)
+    sys.exit(status)
+
+
+def _launcher(arguments: list[str]) -> str:
+    """The launcher that a command line names, before anything else of it is looked at."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--launcher', nargs='?')
+    named = parser.parse_known_args(arguments)[0].launcher
+    return named if named in LAUNCHERS else 'none'
