@@ -2,17 +2,18 @@
 import os
 import sys
 import traceback
-from argparse import ArgumentError, ArgumentParser, Namespace
+from argparse import Action, ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from mmengine import Config, DictAction
+from mmengine import Config
 from mmengine.logging import MMLogger
 
 from mmdet.errors import UserError, one_line
 
 from .config import check_installation, load_config
+from .cfg_options import option_value
 from .dist import LAUNCHERS, end_processes
 from .shared_end import SharedEnd
 from .terminal import quieten
@@ -28,15 +29,21 @@ class ToolParser(ArgumentParser):
         super().error(message)
 
 
-class CfgOptions(DictAction):
-    """`--cfg-options KEY=VALUE ...` as in mmdetection; a malformed item is a usage error."""
+class CfgOptions(Action):
+    """`--cfg-options KEY=VALUE ...` as in mmdetection, see `option_value`; a malformed item is a usage error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Add the items to the dict."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError) as error:
-            raise ArgumentError(self, f'expected KEY=VALUE items, got {" ".join(values)}') from error
+        options = dict(getattr(namespace, self.dest) or {})
+        for item in values:
+            key, equals, text = item.partition('=')
+            if not equals:
+                raise ArgumentError(self, f'expected KEY=VALUE items, got {item}; quote a value with spaces')
+            try:
+                options[key] = option_value(key, text)
+            except (ValueError, SyntaxError) as error:
+                raise ArgumentError(self, f'expected KEY=VALUE items, got {item} ({error})') from error
+        setattr(namespace, self.dest, options)
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -47,7 +54,8 @@ def add_common_options(parser: ArgumentParser) -> None:
         nargs='+',
         action=CfgOptions,
         metavar='KEY=VALUE',
-        help='change keys of the config, e.g. train_dataloader.batch_size=4 "model.backbone.out_indices=(0,1,2,3)"',
+        help='change keys of the config, e.g. train_dataloader.batch_size=4 "model.backbone.out_indices=(0,1,2,3)"; '
+        'quotes within keep a comma: load_from="\'a,b.pth\'"',
     )
     parser.add_argument(
         '--launcher', choices=LAUNCHERS, default='none', help='how several processes were started (torchrun: pytorch)'
