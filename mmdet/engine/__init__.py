@@ -13,7 +13,7 @@ from .checkpoint import (
 from .command_line import ToolParser, add_common_options, add_training_options, config_from_arguments, run_tool
 from .config import check_keys, check_known_keys, config_errors, load_config, require_keys
 from .dist import start_processes
-from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
+from .hooks import CheckpointHook, EarlyStoppingHook, ProgressBarHook, SeedEachIterationHook
 from .pretrained import load_named_weights, load_openmmlab_weights
 from .progress import ProgressDisplay
 from .runner import Runner
@@ -23,6 +23,7 @@ __all__ = [
     'CheckpointHook',
     'CpuAmpOptimWrapper',
     'DetVisualizationHook',
+    'EarlyStoppingHook',
     'ProgressBarHook',
     'ProgressDisplay',
     'Runner',

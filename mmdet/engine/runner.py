@@ -19,6 +19,7 @@ from mmdet.errors import CheckpointError, ConfigError
 from mmdet.structures import ClassFrequency
 
 from . import checkpoint as files
+from .figures import check_monitored, give_ground_truth, monitored, with_other_names
 from .hooks import ProgressBarHook
 from .terminal import quieten
 
@@ -96,6 +97,30 @@ class Runner(runner.Runner):
             # torch 2.14 announces another name for `broadcast_buffers`, which torch 2.6 does not know.
             warnings.simplefilter('ignore', FutureWarning)
             return MMDistributedDataParallel(model, device_ids=None, **settings)
+
+    def build_val_loop(self, loop: runner.BaseLoop | dict) -> runner.BaseLoop:
+        """mmengine's, whose metrics have the validation data's annotations where they were given none."""
+        loop = super().build_val_loop(loop)
+        give_ground_truth(loop.evaluator.metrics, loop.dataloader.dataset, 'val_dataloader')
+        return loop
+
+    def build_test_loop(self, loop: runner.BaseLoop | dict) -> runner.BaseLoop:
+        """mmengine's, whose metrics have the test data's annotations where they were given none."""
+        loop = super().build_test_loop(loop)
+        give_ground_truth(loop.evaluator.metrics, loop.dataloader.dataset, 'test_dataloader')
+        return loop
+
+    def call_hook(self, fn_name: str, **arguments: Any) -> None:
+        """mmengine's; before a training figures that are waited for are checked, after a validation all names found.
+
+        Raises:
+            ConfigError: `save_best` or a `monitor` names a figure that no validation gives.
+        """
+        if fn_name == 'before_train' and isinstance(self._val_loop, runner.BaseLoop):
+            check_monitored(self._val_loop.evaluator.metrics, monitored(self.hooks, self.param_schedulers or ()))
+        elif fn_name == 'after_val_epoch' and arguments.get('metrics') is not None:
+            arguments['metrics'] = with_other_names(arguments['metrics'], self._val_loop.evaluator.metrics)
+        super().call_hook(fn_name, **arguments)
 
     def train(self) -> nn.Module:
         """Train from the start or from where a checkpoint stopped; returns the model."""
