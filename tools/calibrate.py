@@ -1,6 +1,6 @@
 """Calibrate a trained detector's classification: python tools/calibrate.py CONFIG CHECKPOINT."""
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 
 from mmdet.apis import calibrate
 from mmdet.engine import (
+    ToolParser,
     add_common_options,
     add_training_options,
     config_from_arguments,
@@ -20,7 +21,7 @@ from mmdet.engine import (
 
 def parse_args() -> Namespace:
     """The command line."""
-    parser = ArgumentParser(
+    parser = ToolParser(
         description="Re-train a frozen detector's classification on class-balanced proposals (SimCal). "
         'Writes calibrated.pth, which holds both classifiers, to the work dir.'
     )

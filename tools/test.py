@@ -1,6 +1,6 @@
 """Test a checkpoint: python tools/test.py CONFIG CHECKPOINT."""
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
@@ -9,13 +9,13 @@ from mmengine.dist import is_main_process
 from rich.console import Console
 
 from mmdet.apis import test
-from mmdet.engine import add_common_options, config_from_arguments, run_tool
+from mmdet.engine import ToolParser, add_common_options, config_from_arguments, run_tool
 from mmdet.visualization import comparison_table
 
 
 def parse_args() -> Namespace:
     """The command line."""
-    parser = ArgumentParser(description="Test a checkpoint on a config's test data.")
+    parser = ToolParser(description="Test a checkpoint on a config's test data.")
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a detector, calibrated or not')
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Train a detector: python tools/train.py CONFIG."""
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever else is called mmdet
@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, w
 from mmdet.apis import train
 from mmdet.apis.train import scale_learning_rate
 from mmdet.engine import (
+    ToolParser,
     add_common_options,
     add_training_options,
     config_from_arguments,
@@ -20,7 +21,7 @@ from mmdet.engine import (
 
 def parse_args() -> Namespace:
     """The command line."""
-    parser = ArgumentParser(description='Train the detector a config describes.')
+    parser = ToolParser(description='Train the detector a config describes.')
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     add_training_options(parser)

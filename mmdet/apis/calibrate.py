@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process, sync_random_seed
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
 
 from mmdet.calibration import (
@@ -33,7 +33,7 @@ from mmdet.engine import (
 from mmdet.engine.runner import class_frequency, run_meta
 from mmdet.errors import CheckpointError, ConfigError
 from mmdet.models.detectors import BaseDetector
-from mmdet.registry import DATA_SAMPLERS, DATASETS, MODELS, ROI_SELECTORS
+from mmdet.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, ROI_SELECTORS
 from mmdet.utils.seeding import keyed_torch_rng
 
 from .classes import check_num_classes, check_trained_classes
@@ -222,6 +222,13 @@ def trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any])
     return detector
 
 
+def _averages(hook: Hook | Mapping[str, Any]) -> bool:
+    """Whether a hook averages weights over training: made for the base, it would hold the calibrator at its start."""
+    kind = hook['type'] if isinstance(hook, Mapping) else type(hook)
+    kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, EMAHook)
+
+
 def _runner_with_bank(
     cfg: Config,
     detector: BaseDetector,
@@ -283,7 +290,7 @@ def _runner(
         optim_wrapper=optim_wrapper,
         param_scheduler=recipe.get('param_scheduler'),
         default_hooks=hooks,
-        custom_hooks=cfg.get('custom_hooks'),
+        custom_hooks=[hook for hook in cfg.get('custom_hooks') or () if not _averages(hook)],
         resume=cfg.get('resume', False),
         launcher=cfg.get('launcher', 'none'),
         env_cfg=cfg.get('env_cfg', {}),

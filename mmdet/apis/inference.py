@@ -1,5 +1,5 @@
 """A trained detector at hand: from a config and a checkpoint, and from an image to detections."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ from torch import nn
 from mmdet.calibration import attach_calibrator
 from mmdet.datasets import Pipeline
 from mmdet.engine import config_errors, load_config, load_weights, read_checkpoint, require_keys
-from mmdet.errors import ConfigError
+from mmdet.errors import ConfigError, ImageError
 from mmdet.models import optimize_for_inference
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils.seeding import keyed_generator
 
+from .pixels import bgr_pixels
+from .test_pipeline import test_pipeline
 from .test_time_augmentation import build_tta_model, with_test_time_augmentation
 
 Image = str | Path | np.ndarray
+_GIVE = 'give a path, a (height, width, 3) BGR array of numpy, or a list of these'
 
 
 def init_detector(
@@ -116,24 +119,28 @@ def _distinct(scores: Sequence[str]) -> list[str]:
     return names
 
 
-def inference_detector(model: nn.Module, imgs: Image | Sequence[Image]) -> DetDataSample | list[DetDataSample]:
+def inference_detector(model: nn.Module, imgs: Image | Iterable[Image]) -> DetDataSample | list[DetDataSample]:
     """Detect on images, one at a time.
 
     Args:
         model: from `init_detector`.
-        imgs: a path, a (H, W, 3) BGR uint8 array, or a sequence of either.
+        imgs: a path, an array as `bgr_pixels` takes it, best (H, W, 3) BGR uint8, or several of either; arrays may be
+            stacked, (B, H, W, channels).
 
     Returns:
         A data sample whose `pred_instances` hold `bboxes` (N, 4) xyxy in pixels of the image, `scores` (N,), `labels`
         (N,) and, with a mask head, `masks` (COCO run-length encodings); for a sequence a list of them.
 
     Raises:
-        ImageError: a file that is missing, cut short or no image.
+        ImageError: a file that is missing, cut short or no image, or an array that is none.
+        ConfigError: the config does not say how images are prepared.
     """
-    if isinstance(imgs, (str, Path, np.ndarray)):
+    if isinstance(imgs, (str, Path)) or (isinstance(imgs, np.ndarray) and imgs.ndim != 4):
         return inference_detector(model, [imgs])[0]
+    if not isinstance(imgs, Iterable) or isinstance(imgs, (bytes, Mapping)):
+        raise ImageError(f'a {type(imgs).__name__} is no image; {_GIVE}')
     with config_errors(model.cfg):
-        transforms = model.cfg.test_dataloader.dataset.pipeline
+        transforms = test_pipeline(model.cfg)
         load = Pipeline([each for each in transforms if each['type'] == 'LoadImageFromFile'])
         prepare = Pipeline(
             [each for each in transforms if each['type'] not in ('LoadImageFromFile', 'LoadAnnotations')]
@@ -142,9 +149,14 @@ def inference_detector(model: nn.Module, imgs: Image | Sequence[Image]) -> DetDa
     for number, image in enumerate(imgs):
         results = dict(img_id=number, img_path=None, rng=keyed_generator(0, number), draw_key=(0, number))
         if isinstance(image, np.ndarray):
-            results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        else:
+            pixels = bgr_pixels(image, f'image {number}')
+            as_floats = any(getattr(transform, 'to_float32', False) for transform in load.transforms)
+            size = pixels.shape[:2]
+            results.update(img=pixels.astype(np.float32) if as_floats else pixels, img_shape=size, ori_shape=size)
+        elif isinstance(image, (str, Path)):
             results = load(dict(results, img_path=str(image)))
+        else:
+            raise ImageError(f'image {number}: a {type(image).__name__} is no image; {_GIVE}')
         with torch.inference_mode():
             (sample,) = model.test_step(pseudo_collate([prepare(results)]))
         detections.append(_changeable(sample))

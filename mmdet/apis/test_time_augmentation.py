@@ -8,6 +8,8 @@ from mmdet.engine import config_errors, require_keys
 from mmdet.errors import ConfigError
 from mmdet.registry import MODELS
 
+from .test_pipeline import data_sets, test_pipeline
+
 
 def with_test_time_augmentation(cfg: Config) -> Config:
     """A copy of a config whose test data is seen as `tta_pipeline` says, and whose `tta_model` is not missing.
@@ -20,15 +22,14 @@ def with_test_time_augmentation(cfg: Config) -> Config:
     """
     require_keys(cfg, 'model.test_cfg.rcnn', 'test_dataloader.dataset')
     cfg = copy.deepcopy(cfg)
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    datasets = list(data_sets(cfg.test_dataloader.dataset))
     rcnn = cfg.model.test_cfg.rcnn
     cfg.setdefault('tta_model', dict(type='DetTTAModel', tta_cfg=dict(nms=rcnn.nms, max_per_img=rcnn.max_per_img)))
-    cfg.setdefault('tta_pipeline', [*_loading_and_resizing(dataset.pipeline), _FLIP_AND_PACK])
+    cfg.setdefault('tta_pipeline', [*_loading_and_resizing(test_pipeline(cfg)), _FLIP_AND_PACK])
     if not any(transform['type'] == 'TestTimeAug' for transform in cfg.tta_pipeline):
         raise ConfigError(f'{cfg.filename or "config"}: tta_pipeline has no TestTimeAug, which makes the views')
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in datasets:
+        dataset.pipeline = cfg.tta_pipeline
     return cfg
 
 

@@ -10,10 +10,10 @@ from .checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from .command_line import add_common_options, add_training_options, config_from_arguments, run_tool
+from .command_line import ToolParser, add_common_options, add_training_options, config_from_arguments, run_tool
 from .config import check_keys, check_known_keys, config_errors, load_config, require_keys
 from .dist import start_processes
-from .hooks import CheckpointHook, ProgressBarHook, SeedEachIterationHook
+from .hooks import CheckpointHook, EarlyStoppingHook, ProgressBarHook, SeedEachIterationHook
 from .pretrained import load_named_weights, load_openmmlab_weights
 from .progress import ProgressDisplay
 from .runner import Runner
@@ -23,10 +23,12 @@ __all__ = [
     'CheckpointHook',
     'CpuAmpOptimWrapper',
     'DetVisualizationHook',
+    'EarlyStoppingHook',
     'ProgressBarHook',
     'ProgressDisplay',
     'Runner',
     'SeedEachIterationHook',
+    'ToolParser',
     'add_common_options',
     'add_training_options',
     'check_keys',
@@ -42,8 +44,8 @@ __all__ = [
     'load_openmmlab_weights',
     'load_weights',
     'mixed_precision',
-    'read_checkpoint',
     'own_weights',
+    'read_checkpoint',
     'require_keys',
     'run_tool',
     'save_checkpoint',

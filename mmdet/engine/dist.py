@@ -12,6 +12,7 @@ from mmengine.dist import is_distributed
 from mmdet.errors import ConfigError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+TIMEOUT = timedelta(minutes=30)
 
 # What each launcher calls torch's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE.
 _NAMES = {
@@ -39,10 +40,10 @@ def start_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) ->
         return
     if launcher not in LAUNCHERS:
         raise ConfigError(f'--launcher {launcher}: not one of {", ".join(LAUNCHERS)}')
-    _take_environment(launcher)
-    local_rank, local_size = _count('LOCAL_RANK', launcher), _count('LOCAL_WORLD_SIZE', launcher)
+    take_environment(launcher)
+    local_rank, local_size = int(os.environ['LOCAL_RANK']), int(os.environ['LOCAL_WORLD_SIZE'])
     dist_cfg = dict(dist_cfg or {})
-    timeout = timedelta(seconds=dist_cfg.get('timeout') or 1800)
+    timeout = timedelta(seconds=dist_cfg['timeout']) if dist_cfg.get('timeout') else TIMEOUT
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
         torch.distributed.init_process_group(dist_cfg.get('backend', 'nccl'), timeout=timeout)
@@ -60,8 +61,12 @@ def end_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _take_environment(launcher: str) -> None:
-    """Set torch's environment variables from the launcher's."""
+def take_environment(launcher: str) -> None:
+    """Set torch's environment variables from those of a launcher other than `'none'`.
+
+    Raises:
+        ConfigError: where they are not there, or make no sense.
+    """
     ours = _NAMES['pytorch']
     for name, theirs in zip(ours, _NAMES[launcher], strict=True):
         if theirs in os.environ:
@@ -72,16 +77,11 @@ def _take_environment(launcher: str) -> None:
         raise ConfigError(f'--launcher {launcher}: {missing[0]} is not set; start the tool with `{start} ...`')
     os.environ.setdefault('LOCAL_WORLD_SIZE', '1')
     os.environ.setdefault('MASTER_PORT', '29500')
+    for name in (*ours, 'MASTER_PORT'):
+        if not os.environ[name].isdecimal():
+            raise ConfigError(f'--launcher {launcher}: {name}={os.environ[name]} is not a number')
     if 'MASTER_ADDR' not in os.environ:
         os.environ['MASTER_ADDR'] = _first_host() if launcher == 'slurm' else '127.0.0.1'
-
-
-def _count(name: str, launcher: str) -> int:
-    """The number an environment variable holds."""
-    try:
-        return int(os.environ[name])
-    except ValueError as error:
-        raise ConfigError(f'--launcher {launcher}: {name}={os.environ[name]} is not a number') from error
 
 
 def _first_host() -> str:

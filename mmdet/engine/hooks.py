@@ -81,6 +81,13 @@ class CheckpointHook(hooks.CheckpointHook):
 
 
 @HOOKS.register_module()
+class EarlyStoppingHook(hooks.EarlyStoppingHook):
+    """mmengine's, which knows of APs and ARs too that the greater is the better."""
+
+    _default_greater_keys = [*hooks.EarlyStoppingHook._default_greater_keys, 'AP', 'AR']
+
+
+@HOOKS.register_module()
 class ProgressBarHook(hooks.Hook):
     """Shows on stderr how far training, validation and testing are, with the remaining time.
 

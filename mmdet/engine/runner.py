@@ -19,7 +19,9 @@ from mmdet.errors import CheckpointError, ConfigError
 from mmdet.structures import ClassFrequency
 
 from . import checkpoint as files
+from .figures import check_monitored, give_ground_truth, monitored, with_other_names
 from .hooks import ProgressBarHook
+from .schedules import replay_schedules, scheduled_values
 from .terminal import quieten
 
 # A gradient's strides may be others than its weight's where a size is 1: nothing is lost by it.
@@ -31,7 +33,9 @@ class Runner(runner.Runner):
 
     A resumed run is the run that was interrupted, to the bit: weights, optimizer, schedules and the position in the
     order of the data come from the checkpoint, and every step's random numbers are keyed to (seed, rank, iteration).
-    With an `EpochBasedTrainLoop` that holds for checkpoints of an epoch's end, with an `IterBasedTrainLoop` for all.
+    With an `EpochBasedTrainLoop` that holds for checkpoints of an epoch's end, with an `IterBasedTrainLoop` for all. An
+    epoch-based run that is resumed with other processes or another batch size trains the epochs that remain, with
+    iterations and schedules as if it had always had so many iterations an epoch.
 
     A checkpoint's `meta` says what a test needs beside the weights: `dataset_meta` (`classes`, `category_ids`),
     `class_frequency` (of the training annotations), `cfg`, `epoch`, `iter`, `seed`, `version` and `checkpoint_meta`.
@@ -101,6 +105,30 @@ class Runner(runner.Runner):
             # torch 2.14 announces another name for `broadcast_buffers`, which torch 2.6 does not know.
             warnings.simplefilter('ignore', FutureWarning)
             return MMDistributedDataParallel(model, device_ids=None, **settings)
+
+    def build_val_loop(self, loop: runner.BaseLoop | dict) -> runner.BaseLoop:
+        """mmengine's, whose metrics have the validation data's annotations where they were given none."""
+        loop = super().build_val_loop(loop)
+        give_ground_truth(loop.evaluator.metrics, loop.dataloader.dataset, 'val_dataloader')
+        return loop
+
+    def build_test_loop(self, loop: runner.BaseLoop | dict) -> runner.BaseLoop:
+        """mmengine's, whose metrics have the test data's annotations where they were given none."""
+        loop = super().build_test_loop(loop)
+        give_ground_truth(loop.evaluator.metrics, loop.dataloader.dataset, 'test_dataloader')
+        return loop
+
+    def call_hook(self, fn_name: str, **arguments: Any) -> None:
+        """mmengine's; before a training figures that are waited for are checked, after a validation all names found.
+
+        Raises:
+            ConfigError: `save_best` or a `monitor` names a figure that no validation gives.
+        """
+        if fn_name == 'before_train' and isinstance(self._val_loop, runner.BaseLoop):
+            check_monitored(self._val_loop.evaluator.metrics, monitored(self.hooks, self.param_schedulers or ()))
+        elif fn_name == 'after_val_epoch' and arguments.get('metrics') is not None:
+            arguments['metrics'] = with_other_names(arguments['metrics'], self._val_loop.evaluator.metrics)
+        super().call_hook(fn_name, **arguments)
 
     def train(self) -> nn.Module:
         """Train from the start or from where a checkpoint stopped; returns the model."""
@@ -218,6 +246,8 @@ class Runner(runner.Runner):
         if self.rank != 0:
             return
         reached = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
+        if isinstance(self.train_loop, runner.EpochBasedTrainLoop):
+            reached['epoch_length'] = len(self.train_dataloader)
         checkpoint = dict(
             meta={**reached, **(meta or {}), **self._run_meta, **self.checkpoint_meta, 'seed': self.seed},
             state_dict=self._bare_model.state_dict(),
@@ -268,11 +298,16 @@ class Runner(runner.Runner):
         self.train_loop._epoch = checkpoint['meta']['epoch']
         self.train_loop._iter = checkpoint['meta']['iter']
         self.message_hub.load_state_dict(_with_log_buffers(checkpoint['message_hub']))
+        schedulers = list(self.param_schedulers or ())
+        as_built = scheduled_values(self.optim_wrapper, schedulers)
         try:
             self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
-            states = checkpoint.get('param_schedulers', ())
-            for scheduler, state in zip(self.param_schedulers or (), states, strict=True):
-                scheduler.load_state_dict(state)
+            pairs = list(zip(schedulers, checkpoint.get('param_schedulers', ()), strict=True))
+            if self._has_epochs_of_another_length(checkpoint['meta']):
+                self._rescale(as_built, path)
+            else:
+                for scheduler, state in pairs:
+                    scheduler.load_state_dict(state)
         except (ValueError, KeyError) as error:
             raise CheckpointError(
                 f'{path}: was trained with another optim_wrapper or param_scheduler than the config has now; '
@@ -280,6 +315,42 @@ class Runner(runner.Runner):
             ) from error
         self._warn_within_epoch(path)
         self.logger.info(f'Resumed {path} at epoch {self.epoch}, iteration {self.iter}')
+
+    def _has_epochs_of_another_length(self, meta: Mapping[str, Any]) -> bool:
+        """Whether the run that wrote a checkpoint had more iterations an epoch than this one, or fewer."""
+        if not isinstance(self.train_loop, runner.EpochBasedTrainLoop):
+            return False
+        length = len(self.train_dataloader)
+        if 'epoch_length' in meta:
+            return meta['epoch_length'] != length
+        # Older checkpoints do not say it; most of them were written at the end of an epoch.
+        epoch, iteration = meta['epoch'], meta['iter']
+        at_an_end = epoch > 0 and iteration % epoch == 0
+        return iteration != epoch * length and (at_an_end or iteration // length != epoch)
+
+    def _rescale(self, as_built: list[dict[str, Any]], path: str) -> None:
+        """Go on as if all epochs had had as many iterations as they have here.
+
+        Args:
+            as_built: the scheduled values before the checkpoint was loaded.
+            path: of the checkpoint, for messages.
+
+        Raises:
+            CheckpointError: a schedule that depends on figures, whose past is not known.
+        """
+        length = len(self.train_dataloader)
+        reason = f'{path} is of a run with other processes or another batch size, not of {length} iterations an epoch'
+        schedulers = list(self.param_schedulers or ())
+        for scheduler in schedulers:
+            if getattr(scheduler, 'need_val_args', False):
+                raise CheckpointError(
+                    f'{reason}: {type(scheduler).__name__} cannot be rescaled; resume with the batch size it had'
+                )
+        self.train_loop._iter = self.epoch * length
+        replay_schedules(self.optim_wrapper, schedulers, as_built, self.epoch, length)
+        self.logger.warning(
+            f'{reason}: the remaining {self.max_epochs - self.epoch} epochs are trained with schedules of that length'
+        )
 
     def _warn_within_epoch(self, path: str) -> None:
         """An epoch-based loop begins its epochs at their beginning."""

@@ -101,15 +101,15 @@ class LVISMetric(StreamingMetric):
         annotated.update(self.ground_truth.images[detections.image_id]['neg_category_ids'])
         return detections.of_categories(annotated & self.evaluated_categories)
 
-    def new_matcher(self, iou_type: str) -> Matcher | TableMatcher:
+    def new_matcher(self, metric: str) -> Matcher | TableMatcher:
         """hotcoco's for the default protocol, which it knows."""
         if self.protocol == PROTOCOLS['default']:
-            return super().new_matcher(iou_type)
+            return super().new_matcher(metric)
         if self._truth is None or self._truth.category_ids.tolist() != list(self.categories):
             self._truth = FederatedTruth(self.ground_truth, list(self.categories), AREA_RANGES)
         return TableMatcher(
             self._truth,
-            overlap='boundary' if self.protocol.boundary else iou_type,
+            overlap='boundary' if self.protocol.boundary else metric,
             pooled=self.protocol.pooled,
             per_image=self.protocol.per_image,
             per_class=self.protocol.per_class,

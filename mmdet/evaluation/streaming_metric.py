@@ -13,8 +13,9 @@ from mmdet.errors import AnnotationError, ConfigError
 from mmdet.structures import ClassFrequency
 
 from .detections import Detections
-from .ground_truth import read_ground_truth
+from .ground_truth import GroundTruth, read_ground_truth
 from .matcher import Matcher
+from .proposals import PROPOSAL, PROPOSAL_FIGURES, as_proposals, proposal_matcher
 from .results_file import ResultsPart, join_parts
 from .table_matcher import TableMatcher
 from .training_instance_bins import average_precision_by_bin
@@ -39,13 +40,15 @@ class StreamingMetric(BaseMetric):
     image of the annotation file counts, also one that is never tested; one that is tested twice counts once.
 
     Args:
-        ann_file: ground truth, a `.json`, `.json.gz` or `.json.zip` file.
-        metric: `'bbox'`, `'segm'` or both.
+        ann_file: ground truth, a `.json`, `.json.gz` or `.json.zip` file. None: the data set's own, of which only the
+            images that are tested count; `Runner` gives it to `evaluate_on`.
+        metric: `'bbox'`, `'segm'`, and what else the protocol knows; one of these or several.
         scores: which scores to evaluate where a detector gives several: `'dual'` reads `pred_instances_dual`; None
             reads `pred_instances`.
         bins: ascending lower edges of the training-instance bins AP1, AP2, ...
         class_frequency: training instances and images of each class, in label order; without it there are no bins.
             May be set as an attribute any time before `evaluate`.
+        classwise: report every class's AP too, as `{bbox or segm}_{name}_precision`.
         format_only: write the detections to result files and compute nothing.
         outfile_prefix: result files are `{outfile_prefix}.bbox.json` and `{outfile_prefix}.segm.json`; None: none.
         backend_args: of the file backend that reads `ann_file`.
@@ -75,13 +78,20 @@ class StreamingMetric(BaseMetric):
     class_figures = True
     """Whether there is an AP of each class, and so AP by training instances."""
 
+    metrics: Sequence[str] = IOU_TYPES
+    """What `metric` may be."""
+
+    aliases: Mapping[str, str] = {}
+    """mmdetection's names of figures that are called otherwise here -> the names here."""
+
     def __init__(
         self,
-        ann_file: str,
+        ann_file: str | None = None,
         metric: str | Sequence[str] = 'bbox',
         scores: str | None = None,
         bins: Sequence[int] = (1, 10, 100, 1000),
         class_frequency: ClassFrequency | None = None,
+        classwise: bool = False,
         format_only: bool = False,
         outfile_prefix: str | None = None,
         backend_args: dict[str, Any] | None = None,
@@ -89,22 +99,43 @@ class StreamingMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
-        self.iou_types = [metric] if isinstance(metric, str) else list(metric)
-        for iou_type in self.iou_types:
-            if iou_type not in IOU_TYPES:
-                raise ConfigError(f"metric {iou_type!r} is not known; choose 'bbox', 'segm' or both")
+        self.evaluated = [metric] if isinstance(metric, str) else list(metric)
+        for each in self.evaluated:
+            if each not in self.metrics:
+                known = ', '.join(map(repr, self.metrics))
+                raise ConfigError(f'metric {each!r} is not known to {type(self).__name__}; choose among {known}')
+        self.iou_types = list(dict.fromkeys('bbox' if each == PROPOSAL else each for each in self.evaluated))
         if format_only and outfile_prefix is None:
             raise ConfigError('format_only=True needs outfile_prefix: where result files go and how their names begin')
         self.predictions = 'pred_instances' if scores is None else f'pred_instances_{scores}'
         self.bins = tuple(bins)
         self.class_frequency = class_frequency
+        self.classwise = classwise
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.per_class: list[dict[str, Any]] = []
+        self.ground_truth: GroundTruth | None = None
+        self.counts_untested = ann_file is not None
+        self.dataset_meta = None
+        if ann_file is not None:
+            self.evaluate_on(ann_file, backend_args)
+
+    def evaluate_on(self, ann_file: str, backend_args: dict[str, Any] | None = None) -> None:
+        """Read the ground truth and start a new pass.
+
+        Raises:
+            AnnotationError: an annotation file that cannot be read or lacks what the protocol needs.
+        """
         with get_local_path(ann_file, backend_args=backend_args) as local_file:
             self.ground_truth = read_ground_truth(local_file, with_masks='segm' in self.iou_types)
         self.check_ground_truth()
-        self.dataset_meta = None
+        self.dataset_meta = self._dataset_meta
+
+    def figure_names(self) -> list[str]:
+        """The names, without prefix, of what `evaluate` will report; only before anything is processed."""
+        names = [] if self.format_only else list(self._figures()[0])
+        self._start_pass()
+        return names
 
     @property
     def dataset_meta(self) -> dict[str, Any] | None:
@@ -117,6 +148,8 @@ class StreamingMetric(BaseMetric):
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict[str, Any] | None) -> None:
         self._dataset_meta = dataset_meta
+        if self.ground_truth is None:
+            return
         known = self.ground_truth.categories
         category_ids = (dataset_meta or {}).get('category_ids', list(known))
         for category_id in category_ids:
@@ -148,14 +181,16 @@ class StreamingMetric(BaseMetric):
         """One image's detections, as the detector gives them, in the categories of the protocol."""
         return Detections.from_instances(image_id, instances, self._category_ids)
 
-    def new_matcher(self, iou_type: str) -> Matcher | TableMatcher:
+    def new_matcher(self, metric: str) -> Matcher | TableMatcher:
         """What matches the boxes or masks of one pass."""
+        if metric == PROPOSAL:
+            return proposal_matcher()
         categories = [
             {'id': category_id, 'name': str(category_id), 'frequency': self.categories[category_id].get('frequency')}
             for category_id in sorted(self.evaluated_categories)
         ]
-        evaluator = StreamingEval(categories, iou_type=iou_type, lvis_style=self.lvis_style)
-        return Matcher(evaluator, iou_type, self.counts_empty)
+        evaluator = StreamingEval(categories, iou_type=metric, lvis_style=self.lvis_style)
+        return Matcher(evaluator, metric, self.counts_empty)
 
     # Batch by batch.
 
@@ -170,9 +205,11 @@ class StreamingMetric(BaseMetric):
 
         Raises:
             AnnotationError: an image that is not in the annotation file.
-            ConfigError: a sample without the scores or masks that are to be evaluated.
+            ConfigError: no ground truth, or a sample without the scores or masks that are to be evaluated.
             UserError: a result file that cannot be written.
         """
+        if self.ground_truth is None:
+            raise ConfigError(f'{type(self).__name__} needs the key `ann_file` where no data set gives it its own')
         unseen = {sample['img_id']: sample for sample in data_samples if sample['img_id'] not in self._seen}
         batch = [self._detections(sample) for sample in unseen.values()]
         self._seen.update(unseen)
@@ -218,11 +255,11 @@ class StreamingMetric(BaseMetric):
         raise NotImplementedError
 
     def _start_pass(self) -> None:
-        evaluated = [] if self.format_only else self.iou_types
+        evaluated = [] if self.format_only else self.evaluated
         written = [] if self.outfile_prefix is None else self.iou_types
         self._seen: set[int] = set()
         self._unmatched: list[Detections] = []
-        self._matchers = {iou_type: self.new_matcher(iou_type) for iou_type in evaluated}
+        self._matchers = {each: self.new_matcher(each) for each in evaluated}
         self._parts = {t: ResultsPart(self._results_path(t)) for t in written}
 
     def _results_path(self, iou_type: str) -> str:
@@ -254,8 +291,12 @@ class StreamingMetric(BaseMetric):
         targets_of = {image_id: self._targets(image_id) for image_id in image_ids}
         targets = [target for targets in targets_of.values() for target in targets]
         countable = [self.countable_detections(detections, targets_of[detections.image_id]) for detections in batch]
-        for matcher in self._matchers.values():
-            matcher.match(images, targets, countable)
+        for each, matcher in self._matchers.items():
+            if each == PROPOSAL:
+                everything = [target for image_id in image_ids for target in self.ground_truth.annotations(image_id)]
+                matcher.match(images, *as_proposals(everything, batch))
+            else:
+                matcher.match(images, targets, countable)
 
     def _targets(self, image_id: int) -> list[dict[str, Any]]:
         targets = map(self.evaluated_target, self.ground_truth.annotations(image_id))
@@ -283,11 +324,17 @@ class StreamingMetric(BaseMetric):
         class_ap: dict[str, list[float]] = {}
         for iou_type, matcher in self._matchers.items():
             official = matcher.figures()
+            if iou_type == PROPOSAL:
+                figures |= {name: official[theirs] for name, theirs in PROPOSAL_FIGURES.items()}
+                continue
             own = {name: official[theirs] for name, theirs in self.figures.items()}
             if self.class_figures:
                 class_ap[iou_type] = [official.get(f'AP/{category_id}', math.nan) for category_id in self.categories]
             if self.class_figures and self.class_frequency is not None:
                 own |= average_precision_by_bin(class_ap[iou_type], self.class_frequency.instance_count, self.bins)
+            if self.class_figures and self.classwise:
+                names = (f'{category["name"]}_precision' for category in self.categories.values())
+                own |= dict(zip(names, class_ap[iou_type], strict=True))
             figures |= {f'{iou_type}_{name}': figure for name, figure in own.items()}
         return figures, self._per_class(class_ap)
 

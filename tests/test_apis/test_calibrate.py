@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 
 from mmdet import apis
 from mmdet.calibration import build_calibrator
@@ -151,6 +152,17 @@ def test_defaults_hooks_and_mixed_precision(glyphs, checkpoints, tmp_path, monke
     assert any(type(hook).__name__ == 'EmptyCacheHook' for hook in runners[0].hooks)
     assert runners[0].visualizer.instance_name == 'calibration'
     assert isinstance(runners[0].optim_wrapper, CpuAmpOptimWrapper) or torch.cuda.is_available()
+
+
+def test_the_bases_averaging_of_weights_is_not_the_calibrators(glyphs, checkpoints, tmp_path):
+    plain = apis.calibrate(config_for(glyphs, tmp_path / 'plain'), checkpoints / 'base.pth')
+    config = config_for(glyphs, tmp_path / 'averaged')
+    config.custom_hooks = [dict(type='EMAHook'), dict(type='mmengine.EMAHook', ema_type='ExpMomentumEMA')]
+    result = apis.calibrate(config, checkpoints / 'base.pth')
+    assert_equal_states(split_state(result)[1], split_state(plain)[1])
+    assert 'ema_state_dict' not in torch.load(result, weights_only=True)
+    assert module._averages(EMAHook()) and module._averages(dict(type=type('OwnEMAHook', (EMAHook,), {})))
+    assert not module._averages(dict(type='EmptyCacheHook')) and not module._averages(dict(type='NoSuchHook'))
 
 
 def test_a_config_without_a_calibration_is_refused(glyphs, checkpoints, tmp_path):

@@ -1,5 +1,6 @@
 """Training through the API and the tool, in one process and in two."""
 import multiprocessing
+import re
 import runpy
 import sys
 from multiprocessing.process import BaseProcess
@@ -119,6 +120,68 @@ def test_image_that_is_missing_is_named(glyphs, tmp_path):
     with pytest.raises(UserError, match='elsewhere'):
         train(config)
     assert not multiprocessing.active_children()
+
+
+def with_validation(config, **evaluator):
+    """After every step, on the test data, whose annotations the metric is not told."""
+    config.val_dataloader = config.test_dataloader
+    config.val_cfg = dict(type='ValLoop')
+    config.val_evaluator = dict(dict(type='CocoMetric', metric=['bbox', 'segm']), **evaluator)
+    config.train_cfg.val_interval = 1
+    return config
+
+
+def test_figures_by_mmdetections_names(glyphs, tmp_path):
+    config = with_validation(tiny.tiny_config(glyphs, tmp_path, train_cfg__max_iters=3), classwise=True)
+    config.default_hooks.checkpoint.save_best = ['coco/bbox_mAP', 'coco/segm_mAP_s']
+    # Nothing improves by so much: after the first validation one more is waited for.
+    config.custom_hooks = [
+        dict(type='EarlyStoppingHook', monitor='segm_AP', min_delta=2.0, patience=2),
+        dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP_50', min_delta=2.0, patience=1),
+    ]
+    runner = train(config)
+    assert runner.iter == 2
+    for name in ('bbox_mAP', 'segm_mAP_s'):
+        assert runner.message_hub.get_info(f'best_score_coco/{name}') > -1.1
+        assert list(tmp_path.glob(f'best_coco_{name}_iter_*.pth'))
+    logged = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'coco/bbox_AP: ' in logged and 'mAP:' not in logged and '_precision: ' in logged
+    (metric,) = runner.val_loop.evaluator.metrics
+    assert metric.ground_truth.path == config.val_dataloader.dataset.data_root + '/annotations/glyph_lt_val.json'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='coco/bbox_mAP_95'))),
+            'default_hooks.checkpoint.save_best: the validation has no figure `coco/bbox_mAP_95`; did you mean `coco',
+        ),
+        (
+            dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='lvis/segm_AP')]),
+            'EarlyStoppingHook.monitor: the validation has no figure `lvis/segm_AP`; did you mean `',
+        ),
+        (
+            dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='coco/proposal_mAP')]),
+            'param_scheduler.monitor: the validation has no figure `coco/proposal_mAP`',
+        ),
+    ],
+)
+def test_figures_that_there_will_never_be(glyphs, tmp_path, monkeypatch, changes, message):
+    config = with_validation(tiny.tiny_config(glyphs, tmp_path))
+    config.merge_from_dict(changes)
+    monkeypatch.setattr('mmdet.models.detectors.MaskRCNN.loss', lambda *_: pytest.fail('a step is taken'))
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        train(config)
+    assert '\n' not in str(error.value)
+
+
+def test_data_of_several_files_have_no_annotation_file_of_their_own(glyphs, tmp_path):
+    config = with_validation(tiny.tiny_config(glyphs, tmp_path))
+    dataset = config.val_dataloader.dataset.to_dict()
+    config.val_dataloader = dict(config.val_dataloader, dataset=dict(type='ConcatDataset', datasets=[dataset] * 2))
+    with pytest.raises(ConfigError, match='^CocoMetric needs the key `ann_file`: val_dataloader.dataset is not of one'):
+        train(config)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,22 @@ import logging
 from argparse import ArgumentParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from mmdet.engine import Runner, add_common_options, config_errors, load_config, require_keys, run_tool
+from mmdet.engine import (
+    Runner,
+    add_common_options,
+    config_errors,
+    config_from_arguments,
+    load_config,
+    require_keys,
+    run_tool,
+)
+from mmdet.engine.cfg_options import option_value
 from mmdet.engine.config import check_installation
 from mmdet.errors import AnnotationError, ConfigError
 from mmdet.registry import MODELS
@@ -301,3 +312,69 @@ def test_command_line_options(capsys):
         parser.parse_args(['--cfg-options', 'a.b'])
     assert end.value.code == 2
     assert 'expected KEY=VALUE items, got a.b' in capsys.readouterr().err
+    for text in ('c=[x', 'c=(x]', 'c=["x]', 'c={a: 1}'):
+        with pytest.raises(SystemExit):
+            parser.parse_args(['--cfg-options', text])
+        assert f'got {text}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('a=1', 1),
+        ('a=1e-3', 1e-3),
+        ('a=true', True),
+        ('a=None', None),
+        ('a=none', 'none'),
+        ('a=', ''),
+        ('a= two words ', 'two words'),
+        ('a=b=c', 'b=c'),
+        ('a=1,2', [1, 2]),
+        ('a=bbox,segm', ['bbox', 'segm']),
+        ('a=traffic light, stop sign', ['traffic light', 'stop sign']),
+        ('a=[traffic light,stop sign]', ['traffic light', 'stop sign']),
+        ("a=('traffic light', \"driver's seat\")", ('traffic light', "driver's seat")),
+        ("a=driver's seat,man (old, tall)", ["driver's seat", 'man (old, tall)']),
+        ("a=['1', 2, 'a, b', '[c', [d e, (None, -1.5)], ()]", ['1', 2, 'a, b', '[c', ['d e', (None, -1.5)], ()]),
+        ('a="[(1,2), x]"', [(1, 2), 'x']),
+        ('a="1, 2"', '1, 2'),
+        ("a='None'", 'None'),
+        ('a=(1),(2)', [(1,), (2,)]),
+        ('a=1,', [1]),
+        ("a={'type': 'nms', 'levels': [1, 2]}", {'type': 'nms', 'levels': [1, 2]}),
+        ('data_root=my data/', 'my data/'),
+        ('train_dataloader.dataset.data_root=/data/a, b/c', '/data/a, b/c'),
+        ('test_evaluator.ann_file=2017,val.json', '2017,val.json'),
+        ('work_dir=2017', '2017'),
+        ('load_from=None', None),
+        ('load_from=https://host/a,b.pth?x=(1', 'https://host/a,b.pth?x=(1'),
+        ('pipeline.0.file=images\\a,b.jpg', 'images\\a,b.jpg'),
+        ('calibration.feature_bank.dir="bank (1), new"', 'bank (1), new'),
+        ('ann_file=[a/b.json, c.json]', ['a/b.json', 'c.json']),
+        ("data_prefix.img='it is, 1'", 'it is, 1'),
+    ],
+)
+def test_values_on_the_command_line(text, value):
+    parser = ArgumentParser()
+    add_common_options(parser)
+    (found,) = parser.parse_args(['--cfg-options', text]).cfg_options.values()
+    assert found == value and type(found) is type(value)
+
+
+@given(st.recursive(st.integers() | st.booleans() | st.none() | st.text(st.sampled_from('ab c,1[')), st.lists))
+def test_values_of_python_are_read_as_they_are_written(value):
+    text = repr(value)
+    assert option_value('model.key', text) == value
+
+
+def test_options_with_spaces_and_commas_reach_the_config(tmp_path):
+    folder = tmp_path / 'my, config'
+    folder.mkdir()
+    (folder / 'a.py').write_text("data_root = 'x'\ntrain_dataloader = dict(dataset=dict(metainfo=dict(classes='a')))")
+    parser = ArgumentParser()
+    parser.add_argument('config')
+    add_common_options(parser)
+    options = ['data_root=my data/a,b/', 'train_dataloader.dataset.metainfo.classes=traffic light,stop sign']
+    config = config_from_arguments(parser.parse_args([str(folder / 'a.py'), '--cfg-options', *options]))
+    assert config.data_root == 'my data/a,b/'
+    assert config.train_dataloader.dataset.metainfo.classes == ['traffic light', 'stop sign']

@@ -1,11 +1,14 @@
 """The runner: exact resumption, what checkpoints hold, data parallelism on CPUs, progress."""
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 
 from mmdet.datasets.samplers import DefaultSampler
@@ -53,6 +56,69 @@ def test_two_processes_resume_exactly(tmp_path, free_port):
     assert same_weights(tmp_path / 'straight', tmp_path / 'stopped')
     train(tmp_path / 'alone', 5, batch_size=8)
     assert not same_weights(tmp_path / 'straight', tmp_path / 'alone')
+
+
+SCHEDULES = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=5),
+    dict(type='MultiStepLR', by_epoch=True, milestones=[2, 5], gamma=0.5, end=6),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True, T_max=6, eta_min=0.01, end=6),
+    dict(type='StepMomentum', by_epoch=True, step_size=4, gamma=0.9, end=6),
+]
+
+
+class Record(Hook):
+    """What a training step is taken with."""
+
+    def __init__(self):
+        self.steps = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        group = runner.optim_wrapper.param_groups[0]
+        self.steps.append((runner.epoch, runner.iter, group['lr'], group['momentum'], len(data_batch['inputs'])))
+
+
+def trained_steps(work_dir, epochs, batch_size, **changes):
+    """The steps of a run, and its log."""
+    settings = dict(param_scheduler=SCHEDULES, auto_scale_lr=dict(enable=True, base_batch_size=4)) | changes
+    runner, record = Runner.from_cfg(toy.toy_config(work_dir, epochs, True, batch_size, **settings)), Record()
+    runner.register_hook(record)
+    runner.train()
+    return record.steps, max(work_dir.glob('*/*.log'), key=lambda path: path.stat().st_mtime_ns).read_text()
+
+
+@pytest.mark.parametrize(('before', 'after'), [(4, 8), (4, 5), (8, 2), (24, 4)])
+@pytest.mark.parametrize('says_its_length', [True, False])
+def test_epochs_of_another_length_are_resumed_as_if_all_had_been_so(tmp_path, before, after, says_its_length):
+    trained_steps(tmp_path / 'stopped', 3, before)
+    latest = latest_checkpoint(tmp_path / 'stopped')
+    checkpoint = torch.load(latest, weights_only=True)
+    assert checkpoint['meta']['epoch_length'] == 24 // before
+    if not says_its_length:
+        del checkpoint['meta']['epoch_length']
+        torch.save(checkpoint, latest)
+    expected, _ = trained_steps(tmp_path / 'straight', 6, after)
+    steps, log = trained_steps(tmp_path / 'stopped', 6, after, resume='auto')
+    np.testing.assert_allclose(steps, [step for step in expected if step[0] >= 3])
+    length = math.ceil(24 / after)
+    assert log.count(f'not of {length} iterations an epoch: the remaining 3 epochs are trained with schedules of') == 1
+    meta = read_checkpoint(latest_checkpoint(tmp_path / 'stopped'))['meta']
+    assert (meta['epoch'], meta['iter'], meta['epoch_length']) == (6, 6 * length, length)
+
+
+def test_a_resumed_run_of_as_many_iterations_an_epoch_is_not_rescaled(tmp_path):
+    expected, _ = trained_steps(tmp_path / 'straight', 4, 4)
+    trained_steps(tmp_path / 'stopped', 2, 4)
+    steps, log = trained_steps(tmp_path / 'stopped', 4, 4, resume='auto')
+    assert steps == expected[12:] and 'schedules of that length' not in log
+    assert same_weights(tmp_path / 'straight', tmp_path / 'stopped')
+
+
+def test_schedules_by_figures_are_not_rescaled(tmp_path):
+    schedules = [dict(type='ReduceOnPlateauLR', by_epoch=True, monitor='toy/bbox_AP', rule='greater')]
+    trained_steps(tmp_path, 2, 4, param_scheduler=schedules)
+    with pytest.raises(CheckpointError, match='epoch_2.pth is of a run with other processes or another batch') as error:
+        trained_steps(tmp_path, 4, 8, param_scheduler=schedules, resume='auto')
+    assert 'ReduceOnPlateauLR cannot be rescaled; resume with' in str(error.value) and '\n' not in str(error.value)
 
 
 def test_resume_loads_none_of_the_data_already_seen(tmp_path, monkeypatch):

@@ -31,15 +31,34 @@ def official_lvis(path, results, iou_type) -> tuple[dict[str, float], np.ndarray
     return dict(evaluation.get_results()), evaluation.eval['precision'][:, :, :, 0].mean((0, 1))
 
 
-def official_coco(path, results, iou_type) -> dict[str, float]:
-    """The 12 figures; `results` as of `official_lvis`."""
+def official_proposals(path, results) -> dict[str, float]:
+    """The recall of boxes as mmdetection has it reported: of all classes together, and of up to 1000 an image."""
+    stats = _coco_evaluation(path, results, 'bbox', useCats=0, maxDets=[100, 300, 1000]).stats.tolist()
+    return dict(zip('AR@100 AR@300 AR@1000 AR_s@1000 AR_m@1000 AR_l@1000'.split(), stats[6:], strict=True))
+
+
+def official_coco(path, results, iou_type, **params) -> dict[str, float]:
+    """The 12 figures; `results` as of `official_lvis`; `params` of the evaluator."""
+    stats = _coco_evaluation(path, results, iou_type, **params).stats.tolist()
+    return dict(zip(COCO_FIGURES, stats, strict=True))
+
+
+def official_coco_by_class(path, results, iou_type) -> dict[int, float]:
+    """The AP of each category, -1 without ground truth."""
+    evaluation = _coco_evaluation(path, results, iou_type)
+    precision = evaluation.eval['precision'][:, :, :, 0, -1].mean((0, 1))
+    return dict(zip(evaluation.params.catIds, precision.tolist(), strict=True))
+
+
+def _coco_evaluation(path, results, iou_type, **params):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO(str(path))
         evaluation = COCOeval(ground_truth, ground_truth.loadRes(results), iou_type)
+        vars(evaluation.params).update(params)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(COCO_FIGURES, evaluation.stats.tolist(), strict=True))
+    return evaluation

@@ -1,11 +1,15 @@
 """Backward pass and inference against torchvision's, tap by tap."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
+from mmdet.errors import ConfigError
 from mmdet.models.roi_heads import RoIAlign
+from mmdet.models.roi_heads.roi_extractors import roi_align as module
 
 coordinate = st.floats(-60, 260)
 roi = st.tuples(st.integers(0, 1), coordinate, coordinate, st.floats(0, 200), st.floats(0, 200))
@@ -53,6 +57,38 @@ def test_inference_equals_torchvisions(rois, output_size, sampling_ratio, aligne
         torch.testing.assert_close(layer(channels_last, boxes), expected, atol=1e-4, rtol=1e-4)
     with torch.no_grad():
         assert torch.equal(layer(feats, boxes), expected)
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_deterministic_algorithms_on_a_gpu(deterministic, monkeypatch):
+    monkeypatch.setattr(module, 'roi_align', lambda *_: 'torchvision decides')
+    monkeypatch.setattr(module, 'kernel_roi_align', lambda *_: 'the kernel')
+    # As much of a tensor on a GPU as decides how RoIs are pooled.
+    learnt, frozen = (SimpleNamespace(device=torch.device('cuda'), requires_grad=wanted) for wanted in (True, False))
+    with pytest.raises(ConfigError, match='^randomness.deterministic=True: on cuda .*sampling_ratio=2') as error:
+        RoIAlign(7)(learnt, None)
+    assert '\n' not in str(error.value)
+    assert RoIAlign(7, sampling_ratio=2)(learnt, None) == 'torchvision decides'
+    assert RoIAlign(7)(frozen, None) == 'the kernel'
+    with torch.no_grad():
+        assert RoIAlign(7)(learnt, None) == 'the kernel'
+    torch.use_deterministic_algorithms(False)
+    assert RoIAlign(7)(learnt, None) == 'torchvision decides'
+
+
+def test_deterministic_algorithms_on_a_cpu(deterministic):
+    feats, rois = torch.randn(1, 3, 13, 17, requires_grad=True), torch.tensor([[0, 8.0, 16.0, 120.0, 200.0]])
+    pooled = RoIAlign(7, 1 / 16)(feats, rois)
+    assert torch.equal(pooled, module.kernel_roi_align(feats, rois, 7, 1 / 16, 0, True))
+    assert torch.equal(pooled, roi_align(feats, rois, 7, 1 / 16, 0, True))
+    pooled.sum().backward()
+    assert feats.grad.any()
 
 
 def test_more_rois_than_are_pooled_at_a_time():

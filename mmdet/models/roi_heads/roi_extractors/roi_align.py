@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchvision.ops import roi_align
 
+from mmdet.errors import ConfigError
 from mmdet.registry import MODELS
 
 # RoIs pooled at a time: few enough that their taps' indices and weights are small beside the features.
@@ -42,9 +43,23 @@ class RoIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, feats: Tensor, rois: Tensor) -> Tensor:
-        """(B, D, H, W) features and (R, 5) RoIs `(image, x1, y1, x2, y2)` in input pixels -> (R, D, S, S)."""
+        """(B, D, H, W) features and (R, 5) RoIs `(image, x1, y1, x2, y2)` in input pixels -> (R, D, S, S).
+
+        Raises:
+            ConfigError: a gradient is wanted on a GPU from deterministic algorithms alone, and `sampling_ratio` is 0.
+        """
         settings = (self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
-        if feats.device.type == 'cpu' and feats.requires_grad and torch.is_grad_enabled():
+        wants_gradient = feats.requires_grad and torch.is_grad_enabled()
+        if feats.device.type != 'cpu' and torch.are_deterministic_algorithms_enabled():
+            if not wants_gradient:
+                return kernel_roi_align(feats, rois, *settings)
+            if self.sampling_ratio == 0:
+                raise ConfigError(
+                    f'randomness.deterministic=True: on {feats.device.type} torchvision computes each cell of '
+                    f'RoIAlign(sampling_ratio=0) from the whole map, for a gradient that is the same in every run; set '
+                    f'roi_layer.sampling_ratio=2 in the roi_extractors of model.roi_head, or deterministic=False'
+                )
+        if feats.device.type == 'cpu' and wants_gradient:
             return _SparseBackwardRoIAlign.apply(feats, rois, *settings)
         if feats.device.type == 'cpu' and feats.dtype == torch.float32 and torch.is_inference_mode_enabled():
             return pooled_by_gathering(feats, rois, *settings)
@@ -70,6 +85,19 @@ class _SparseBackwardRoIAlign(torch.autograd.Function):
         grad_of_cells = grad.float().permute(0, 2, 3, 1).reshape(-1, channels)
         grad_feats = (weights_of_cells @ grad_of_cells).view(batch, height, width, channels)
         return grad_feats.permute(0, 3, 1, 2).to(grad.dtype), None, None, None, None, None
+
+
+def kernel_roi_align(
+    feats: Tensor, rois: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    """torchvision's compiled operator itself, whose results, unlike its gradients, are the same in every run.
+
+    Where deterministic algorithms are asked for, torchvision takes a slow way round even if no gradient is wanted.
+    Arguments as of `pooled_by_gathering`.
+    """
+    return torch.ops.torchvision.roi_align(
+        feats, rois, spatial_scale, output_size, output_size, sampling_ratio, aligned
+    )
 
 
 def pooled_by_gathering(
