@@ -314,7 +314,8 @@ class StreamingMetric(BaseMetric):
                 iou_type: type(own).merged([shard.matchers[iou_type] for shard in shards])
                 for iou_type, own in self._matchers.items()
             }
-        unseen = list(self.ground_truth.images.keys() - set().union(*(shard.seen for shard in shards)))
+        expected = self.ground_truth.images.keys() if self.counts_untested else set()
+        unseen = list(expected - set().union(*(shard.seen for shard in shards)))
         for first in range(0, len(unseen), IMAGES_AT_A_TIME):
             self._match(unseen[first : first + IMAGES_AT_A_TIME], [])
         return self._figures()
