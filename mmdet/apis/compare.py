@@ -24,7 +24,7 @@ from mmdet.utils.seeding import keyed_generator
 
 from .calibrate import trained_detector
 from .comparison import Entry, Made, Workshop, read_entries, variants, with_choices
-from .comparison_report import Compared, Contender, Judged, Winner, report
+from .comparison_report import FIXED, Compared, Contender, Judged, Winner, report
 from .detected_objects import DetectedObjects, detect_objects
 from .seen_images import SeenImages, key_of_images
 from .train import prepare_run
@@ -95,7 +95,9 @@ def compare(
     mean AP (of masks, where there are any), and never by labels that it is then judged on:
 
     * on the data of `choose_on`, another part of the config, or
-    * by cross-fitting: on one half of the test images, to score the other, and the reverse.
+    * by cross-fitting: on one half of the test images, to score the other, and the reverse. Where the halves choose
+      differently, two sets of scores cannot be ranked together, and a figure is the detector's own on all images plus
+      the mean of the two gains over it, each on the half that was not chosen on.
 
     Args:
         cfg: of the detector, with training data and a `test_evaluator` that is an `LVISMetric`; everything goes below
@@ -144,14 +146,16 @@ def compare(
         precisions = _precisions(detector, candidates, choosing, folds)
         contenders = _contenders(entries, candidates, precisions, made, seeds)
         say(f'judge {len(contenders)} of them')
-        judged = _judge(detector, candidates, contenders, tested, folds, detections)
+        judged = _judge(detector, candidates, contenders, tested, detections)
     folder = Path(cfg.work_dir) / 'compare'
     if is_main_process():
         comparison = Compared(
             config=cfg,
             checkpoint=str(checkpoint),
             base_sha256=base,
+            contenders=contenders,
             judged=judged,
+            folds=folds,
             groups=ClassGroups(tested.truth.counts.frequencies, frequency.instance_count, tested.bins),
             seeds=tuple(seeds),
             chosen_on='halves of the test images' if choose_on is None else f'{choose_on}_dataloader',
@@ -329,46 +333,32 @@ def _judge(
     candidates: Sequence[Candidate],
     contenders: Sequence[Contender],
     tested: TestedImages,
-    folds: np.ndarray | None,
     detections: int,
-) -> list[Judged]:
-    """Every contender's tables of matched detections, seed by seed, and what was chosen."""
+) -> dict[int, Judged]:
+    """The tables of matched detections of every candidate that a line needs, by the candidate's number."""
     counts = tested.truth.counts
     needed = sorted({number for contender in contenders for pair in contender.by_seed.values() for number in pair})
     tables = {}
-    for place, contender in enumerate(contenders):
-        for seed in contender.by_seed:
-            for overlap in tested.overlaps:
-                tables[place, seed, overlap] = MatchTable(counts)
-            tables[place, seed, 'fixed'] = MatchTable(counts, per_image=None, per_class=PER_CLASS)
+    for number in needed:
+        for overlap in tested.overlaps:
+            tables[number, overlap] = MatchTable(counts)
+        tables[number, FIXED] = MatchTable(counts, per_image=None, per_class=PER_CLASS)
     usual = detector.max_per_img
     detector.set_max_per_img(detections)
     for image, targets in _detections(detector, {n: candidates[n] for n in needed}, tested, 'judge'):
         matches = _ImageMatches(image, targets, tested.overlaps)
-        half = 0 if folds is None else folds[targets.image]
-        for place, contender in enumerate(contenders):
-            for seed, pair in contender.by_seed.items():
-                number = pair[half]
-                for overlap in tested.overlaps:
-                    tables[place, seed, overlap].add(matches.of(number, candidates[number], overlap))
-                fixed = matches.of(number, candidates[number], tested.overlaps[0])
-                tables[place, seed, 'fixed'].add(fixed)
+        for number in needed:
+            for overlap in tested.overlaps:
+                tables[number, overlap].add(matches.of(number, candidates[number], overlap))
+            tables[number, FIXED].add(matches.of(number, candidates[number], tested.overlaps[0]))
     detector.set_max_per_img(usual)
     together = _of_all_ranks(tables)
-    return [
-        Judged(
-            contender,
-            {
-                seed: {kind: together[place, seed, kind] for kind in (*tested.overlaps, 'fixed')}
-                for seed in contender.by_seed
-            },
-            {
-                seed: [(candidates[number].entry, *candidates[number][1:3]) for number in dict.fromkeys(pair)]
-                for seed, pair in contender.by_seed.items()
-            },
+    return {
+        number: Judged(
+            *candidates[number][:3], {kind: together[number, kind] for kind in (*tested.overlaps, FIXED)}
         )
-        for place, contender in enumerate(contenders)
-    ]
+        for number in needed
+    }
 
 
 def _winner(entries: Sequence[Entry], candidates: Sequence[Candidate], precisions: np.ndarray) -> Winner | None:

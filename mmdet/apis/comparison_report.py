@@ -12,7 +12,8 @@ import torchvision
 from mmengine.config import Config
 
 import mmdet
-from mmdet.evaluation.bootstrap import bootstrap
+from mmdet.engine import load_config
+from mmdet.evaluation.bootstrap import resampled_images
 from mmdet.evaluation.calibration_error import calibration_error
 from mmdet.evaluation.class_groups import ClassGroups
 from mmdet.evaluation.match_table import MatchTable
@@ -23,6 +24,8 @@ KINDS = {'segm': 'mask', 'bbox': 'box'}
 TABLE, FIGURES, SUMMARY, PLOT, WINNER = 'table.md', 'figures.csv', 'comparison.json', 'pareto.png', 'winner.py'
 BY_BIN_AND_FREQUENCY = ('AP1', 'AP2', 'AP3', 'AP4', 'bAP', 'APr', 'APc', 'APf', 'AP')
 IN_INTERVALS = ('AP', 'APr', 'APc', 'APf')
+FIXED = 'fixed'
+REPLICATES = 200
 
 
 class Contender(NamedTuple):
@@ -46,17 +49,19 @@ class Contender(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A line and its matched detections.
+    """A way to score, and its matched detections.
 
     Attributes:
-        contender: the line.
-        tables: for each seed a table for each overlap (`'segm'`, `'bbox'`), and `'fixed'` with AP-fixed's limits.
-        chosen: for each seed what scores the halves: (entry, setting, values), once where it is the same.
+        entry: the calibrator's name.
+        setting: its score setting.
+        values: what is chosen.
+        tables: one for each overlap (`'segm'`, `'bbox'`), and `FIXED` with AP-fixed's limits.
     """
 
-    contender: Contender
-    tables: Mapping[int | None, Mapping[str, MatchTable]]
-    chosen: Mapping[int | None, Sequence[tuple[str, str, Mapping[str, Any]]]]
+    entry: str
+    setting: str
+    values: Mapping[str, Any]
+    tables: Mapping[str, MatchTable]
 
 
 class Winner(NamedTuple):
@@ -74,7 +79,9 @@ class Compared(NamedTuple):
         config: of the detector.
         checkpoint: of the detector.
         base_sha256: fingerprint of its weights.
-        judged: the lines; the first is the detector itself.
+        contenders: the lines; the first is the detector itself.
+        judged: by its number every way to score that the lines need.
+        folds: (I,) which half of the images each one is in; None where choices were made on other data.
         groups: of the classes.
         seeds: of the trainings.
         chosen_on: what choices were made on, in words.
@@ -86,7 +93,9 @@ class Compared(NamedTuple):
     config: Config
     checkpoint: str
     base_sha256: str
-    judged: Sequence[Judged]
+    contenders: Sequence[Contender]
+    judged: Mapping[int, Judged]
+    folds: np.ndarray | None
     groups: ClassGroups
     seeds: Sequence[int]
     chosen_on: str
@@ -103,7 +112,7 @@ class Line(NamedTuple):
         chosen: what was chosen, in words.
         seeds: of the trainings.
         figures: name -> for each seed.
-        intervals: name -> (low, high), of the first seed; `AP - base` and so on are of differences from the detector.
+        intervals: name -> (low, high) of the gain over the detector, of the first seed.
         parameters, seconds: see `Contender`.
     """
 
@@ -155,69 +164,115 @@ def console_table(folder: Path) -> str:
 
 
 def _lines(comparison: Compared) -> list[Line]:
-    return [_line(judged, comparison) for judged in comparison.judged]
+    figures_of = _Figures(comparison)
+    return [_line(contender, comparison, figures_of) for contender in comparison.contenders]
 
 
-def _line(judged: Judged, comparison: Compared) -> Line:
-    kind, base = _main_overlap(comparison), comparison.judged[0].tables[None]
-    figures: dict[str, list[float]] = {}
-    for tables in judged.tables.values():
-        for name, figure in _figures(tables, comparison.groups).items():
-            figures.setdefault(name, []).append(figure)
-    first = next(iter(judged.tables.values()))
-    intervals = _intervals(bootstrap(first[kind], comparison.groups), '')
-    if first[kind] is not base[kind]:
-        intervals |= _intervals(bootstrap(first[kind], comparison.groups, baseline=base[kind]), ' - base')
-    contender = judged.contender
+def _line(contender: Contender, comparison: Compared, figures_of: '_Figures') -> Line:
+    pairs = list(contender.by_seed.values())
+    by_seed = [figures_of.pair(*pair) for pair in pairs]
     return Line(
         contender.entry,
         contender.setting,
         contender.how,
-        _chosen_in_words(judged) if contender.how == 'chosen' else '',
-        tuple(judged.tables),
-        figures,
-        intervals,
+        _chosen_in_words(contender, comparison) if contender.how == 'chosen' else '',
+        tuple(contender.by_seed),
+        {name: [figures[name] for figures in by_seed] for name in by_seed[0]},
+        figures_of.intervals(*pairs[0]),
         contender.parameters,
         contender.seconds,
     )
 
 
-def _figures(tables: Mapping[str, MatchTable], groups: ClassGroups) -> dict[str, float]:
-    """All figures of one seed, in per cent."""
+class _Figures:
+    """Figures, in per cent, of pairs of ways to score: one for each half of the images."""
+
+    def __init__(self, comparison: Compared):
+        self._judged = comparison.judged
+        self._groups = comparison.groups
+        self._folds = comparison.folds
+        self._kind = _main_overlap(comparison)
+        self._known: dict[tuple[int, int | None], dict[str, float]] = {}
+        num_images = len(self._judged[0].tables[self._kind].counts.image_ids)
+        self._replicates = resampled_images(num_images, REPLICATES, seed=0)
+        self._resampled: dict[tuple[int, int | None], dict[str, np.ndarray]] = {}
+
+    def pair(self, first: int, second: int) -> dict[str, float]:
+        """Of the halves scored by two ways; a way's own on all images where they are the same."""
+        whole = self._of(first, None)
+        if first == second:
+            return whole
+        base, gains = self._of(0, None), []
+        for half, number in enumerate((first, second)):
+            gains.append({name: figure - self._of(0, half)[name] for name, figure in self._of(number, half).items()})
+        return {name: base[name] + (gains[0][name] + gains[1][name]) / 2 for name in whole}
+
+    def intervals(self, first: int, second: int) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap intervals over images of the gain over the detector, paired: the same images of both."""
+        if first == second:
+            values = self._gains(first, None)
+        else:
+            halves = [self._gains(number, half) for half, number in enumerate((first, second))]
+            values = {name: (halves[0][name] + halves[1][name]) / 2 for name in halves[0]}
+        return {
+            name: tuple(np.nanquantile(values[name], (0.025, 0.975)).tolist()) if first or second else (0.0, 0.0)
+            for name in IN_INTERVALS
+            if not np.isnan(values[name]).all()
+        }
+
+    def _of(self, number: int, half: int | None) -> dict[str, float]:
+        """Of one way on a half of the images, or on all."""
+        if (number, half) not in self._known:
+            weights = None if half is None else (self._folds == half).astype(np.int64)
+            self._known[number, half] = _figures(self._judged[number].tables, self._groups, weights)
+        return self._known[number, half]
+
+    def _gains(self, number: int, half: int | None) -> dict[str, np.ndarray]:
+        return {
+            name: values - self._in_replicates(0, half)[name]
+            for name, values in self._in_replicates(number, half).items()
+        }
+
+    def _in_replicates(self, number: int, half: int | None) -> dict[str, np.ndarray]:
+        """Of one way in every replicate, (W,) each."""
+        if (number, half) not in self._resampled:
+            weights = self._replicates if half is None else self._replicates * (self._folds == half)
+            means = self._groups.means(self._judged[number].tables[self._kind].average_precision(weights))
+            self._resampled[number, half] = {name: 100 * means[name] for name in IN_INTERVALS}
+        return self._resampled[number, half]
+
+
+def _figures(
+    tables: Mapping[str, MatchTable], groups: ClassGroups, weights: np.ndarray | None
+) -> dict[str, float]:
+    """All figures of one way to score, in per cent; ECE on all images, whatever their weights."""
     figures = {}
     for overlap, table in tables.items():
-        if overlap != 'fixed':
-            means = groups.means(table.average_precision())
+        if overlap != FIXED:
+            means = groups.means(table.average_precision(weights))
             figures |= {f'{overlap}_{name}': 100 * float(mean) for name, mean in means.items()}
-    fixed = groups.means(tables['fixed'].average_precision())
+    fixed = groups.means(tables[FIXED].average_precision(weights))
     figures |= {f'{name.replace("AP", "APfixed")}': 100 * float(mean) for name, mean in fixed.items()}
-    pooled = tables['fixed'].pooled_average_precision()
+    pooled = tables[FIXED].pooled_average_precision(weights)
     figures |= {f'APpool{"" if pool == "all" else pool}': 100 * figure for pool, figure in pooled.items()}
     usual = tables['segm' if 'segm' in tables else 'bbox']
     figures |= {name: 100 * error.error for name, error in calibration_error(usual, groups).items()}
     return figures
 
 
-def _intervals(intervals: Mapping[str, tuple[float, float]], suffix: str) -> dict[str, tuple[float, float]]:
-    return {
-        f'{name}{suffix}': (100 * intervals[name][0], 100 * intervals[name][1])
-        for name in IN_INTERVALS
-        if name in intervals
-    }
-
-
-def _chosen_in_words(judged: Judged) -> str:
-    """What was chosen, seed by seed, on each half."""
-    with_entry = judged.contender.entry not in {entry for ways in judged.chosen.values() for entry, *_ in ways}
+def _chosen_in_words(contender: Contender, comparison: Compared) -> str:
+    """What was chosen, seed by seed, for each half."""
     seeds = []
-    for ways in judged.chosen.values():
+    for pair in contender.by_seed.values():
         halves = []
-        for entry, setting, values in ways:
-            words = [f'{name} {value:g}' for name, value in values.items()]
-            name = [f'{entry}{"" if setting in ("calibrated", "base") else f" ({setting})"}'] if with_entry else []
-            halves.append(' '.join([*name, ', '.join(words)]).strip())
-        seeds.append(' | '.join(halves))
-    return '; '.join(seeds)
+        for number in dict.fromkeys(pair):
+            entry, setting, values, _ = comparison.judged[number]
+            words = ', '.join(f'{name} {value:g}' for name, value in values.items())
+            if entry != contender.entry:
+                words = f'{entry}{"" if setting in ("calibrated", "base") else f" ({setting})"} {words}'
+            halves.append(words.strip())
+        seeds.append(' / '.join(halves))
+    return '; '.join(dict.fromkeys(seeds)) if len(set(seeds)) == 1 else '; '.join(seeds)
 
 
 def _markdown(lines: Sequence[Line], comparison: Compared) -> str:
@@ -227,7 +282,7 @@ def _markdown(lines: Sequence[Line], comparison: Compared) -> str:
     header = ['calibrator', '', *columns, 'gain, 95 %', 'AP-fixed', 'AP-pool', 'ECE', 'trained', 'seconds', 'chosen']
     rows = [header, ['---', '---', *['---:'] * len(columns), ':---:', *['---:'] * 5, '---']]
     for line in lines:
-        low, high = line.intervals.get('AP - base', (0.0, 0.0))
+        low, high = line.intervals['AP']
         rows.append(
             [
                 line.name,
@@ -258,14 +313,14 @@ def _mean(figures: Sequence[float]) -> str:
 
 def _csv(lines: Sequence[Line]) -> str:
     names = list(lines[0].figures)
-    known = [f'{name}{end}' for name in (*IN_INTERVALS, *(f'{name} - base' for name in IN_INTERVALS)) for end in _ENDS]
+    known = [f'{name} gain{end}' for name in IN_INTERVALS for end in _ENDS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['calibrator', 'scores', 'how', 'seed', 'chosen', 'parameters', 'seconds', *names, *known])
     for line in lines:
         for place, seed in enumerate(line.seeds):
             intervals = {
-                f'{name}{end}': value
+                f'{name} gain{end}': value
                 for name, ends in line.intervals.items()
                 for end, value in zip(_ENDS, ends, strict=True)
             }
@@ -275,7 +330,7 @@ def _csv(lines: Sequence[Line]) -> str:
                     line.setting,
                     line.how,
                     '' if seed is None else seed,
-                    line.chosen.split('; ')[place] if line.chosen else '',
+                    line.chosen,
                     line.parameters,
                     None if line.seconds is None else round(line.seconds, 1),
                     *(f'{line.figures[name][place]:.4f}' for name in names),
@@ -317,7 +372,7 @@ def _known(values: Sequence[float]) -> list[float | None]:
 def _winner_config(comparison: Compared) -> str:
     winner, base = comparison.winner, Path(comparison.config.filename).resolve()
     # What the config has itself is replaced, not added to.
-    replaced = dict(_delete_=True) if 'calibration' in comparison.config else {}
+    replaced = dict(_delete_=True) if 'calibration' in load_config(base) else {}
     calibration = Config(dict(calibration=replaced | dict(winner.calibration))).pretty_text
     return (
         f'# {winner.entry}, scores `{winner.setting}`: the best of {comparison.num_candidates} ways to score.\n'
@@ -326,4 +381,4 @@ def _winner_config(comparison: Compared) -> str:
 
 
 def _main_overlap(comparison: Compared) -> str:
-    return 'segm' if 'segm' in next(iter(comparison.judged[0].tables.values())) else 'bbox'
+    return 'segm' if 'segm' in comparison.judged[0].tables else 'bbox'
