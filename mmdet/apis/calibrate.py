@@ -211,9 +211,11 @@ def trained_detector(cfg: Config, path: str | Path, metainfo: Mapping[str, Any])
     """The config's detector with the checkpoint's weights.
 
     Raises:
-        CheckpointError: where it was trained on other classes than the data set's.
+        CheckpointError: where it was trained on other classes than the data set's, or lacks its own classifier.
     """
     checkpoint = read_checkpoint(path)
+    if not checkpoint['meta'].get('base_classifier', True):
+        raise CheckpointError(f"{path}: does not hold the base's classifier; convert it again with --base")
     check_trained_classes(checkpoint['meta'].get('dataset_meta') or {}, metainfo, path, 'train_dataloader')
     detector = MODELS.build(cfg.model)
     state = {name: value for name, value in checkpoint['state_dict'].items() if 'calibrator.' not in name}

@@ -8,6 +8,7 @@ from mmdet.registry import CALIBRATORS
 from mmdet.structures import ClassFrequency
 
 from .calibrator import Calibrator
+from .missing_classifier import remove_classifiers
 
 
 def build_calibrator(config: Mapping[str, Any], detector: BaseDetector, frequency: ClassFrequency) -> Calibrator:
@@ -44,7 +45,8 @@ def attach_calibrator(detector: BaseDetector, meta: Mapping, threshold: int | No
 
     Args:
         detector: built from the config, weights not loaded yet.
-        meta: of a calibrated checkpoint: `calibrator` (its config) and `class_frequency`.
+        meta: of a calibrated checkpoint: `calibrator` (its config) and `class_frequency`; `base_classifier` is False
+            where it holds no classifier but the calibrator's.
         threshold: in the place of the calibrator's own T.
 
     Raises:
@@ -59,6 +61,8 @@ def attach_calibrator(detector: BaseDetector, meta: Mapping, threshold: int | No
         if 'threshold' not in calibrator.choices:
             raise ConfigError(f'--threshold {threshold}: {type(calibrator).__name__} has no threshold')
         calibrator.choose(threshold=threshold)
+    if not meta.get('base_classifier', True):
+        remove_classifiers(detector)
     return calibrator
 
 

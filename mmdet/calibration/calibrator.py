@@ -39,12 +39,14 @@ class Calibrator(nn.Module, ABC):
             numbers), `'roi_feats'` where it looks at the RoI features (12,544); a feature bank keeps only these.
         choices: for each argument that a user chooses and no training depends on, its usual values, in falling order of
             how often they are right.
+        has_base: whether the detector's own scores are known, as they are unless its checkpoint lacks its classifier.
     """
 
     score_settings: tuple[str, ...] = ('calibrated',)
     compared_settings: tuple[str, ...] = ('base', 'calibrated')
     learns_from = 'class_feats'
     choices: Mapping[str, Sequence[Any]] = {}
+    has_base = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +135,12 @@ class Calibrator(nn.Module, ABC):
         """
 
     def check_setting(self, setting: str) -> None:
-        """Raise ConfigError unless `setting` is one of `score_settings` or `'base'`."""
+        """Raise ConfigError unless `setting` is one of `score_settings` or, of a detector that has it, `'base'`."""
+        if setting == 'base' and not self.has_base:
+            raise ConfigError(
+                "--scores base: the checkpoint does not hold the base's classifier; convert it again with --base, or "
+                f'ask for {", ".join(self.score_settings)}'
+            )
         if setting != 'base' and setting not in self.score_settings:
             known = ', '.join(['base', *self.score_settings])
             raise ConfigError(f'--scores {setting}: {type(self).__name__} knows {known}')

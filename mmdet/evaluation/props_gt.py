@@ -79,7 +79,7 @@ class TruthBesideCalibrator(nn.Module):
 
 
 class PropsGTDetector(BaseModel):
-    """A detector that detects under the base's scores, its calibrator's and the setting `props_gt`.
+    """A detector that detects under the base's scores where it has them, its calibrator's and the setting `props_gt`.
 
     It takes data samples with their ground truth.
 
@@ -90,7 +90,9 @@ class PropsGTDetector(BaseModel):
     def __init__(self, detector: TwoStageDetector):
         super().__init__(detector.data_preprocessor)
         self.detector = detector
-        self.score_settings = list(dict.fromkeys(['base', *detector.score_settings, SETTING]))
+        has_base = detector.calibrator is None or detector.calibrator.has_base
+        own_settings = ['base', *detector.score_settings] if has_base else detector.score_settings
+        self.score_settings = list(dict.fromkeys([*own_settings, SETTING]))
         detector.set_calibrator(TruthBesideCalibrator(detector.calibrator))
         detector.score_settings = self.score_settings
 

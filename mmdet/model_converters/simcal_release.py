@@ -2,22 +2,25 @@
 
 The release kept the detector and its calibrated heads in files of their own, one head for each stage, with background
 as class 0 in all of them. `configs/simcal/released` computes as the release did; here are names and the order of
-classes.
+classes. The detectors of another release of mmdetection 1.x, BAGS's, are known by their number of outputs; what they
+need is in `bags_release`.
 """
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-import mmdet
 from mmdet.engine import fingerprint, save_checkpoint
 from mmdet.errors import CheckpointError, ConfigError
 
+from .bags_release import convert_bags_release, is_bags_release
 from .class_counts import ClassCounts
 from .data_only import read_data_only
-from .mmdet_legacy import Upgraded, rotate_background, upgrade_mmdet
+from .mmdet_legacy import rotate_background, upgrade_mmdet
+from .release import Converted, box_heads, detector_meta
+
+DEFAULT_THRESHOLD = 100
 
 
 class ReleasedHead(NamedTuple):
@@ -46,47 +49,41 @@ RELEASED_HEADS = (
 )
 
 
-class Converted(NamedTuple):
-    """What a conversion found.
-
-    Attributes:
-        detector: the upgraded detector.
-        head: the calibrator's `head`; None without calibrated heads.
-        num_classes: C, without background.
-        num_stages: box heads, one after another.
-        left_aside: full names of objects in the files that are not data, and were not read.
-    """
-
-    detector: Upgraded
-    head: str | None
-    num_classes: int
-    num_stages: int
-    left_aside: list[str]
-
-
 def convert_simcal_release(
     detector: str | Path,
     heads: Sequence[str | Path],
     out: str | Path,
     counts: ClassCounts | None = None,
-    threshold: int = 100,
+    threshold: int | None = None,
+    base: str | Path | None = None,
 ) -> Converted:
-    """Write a detector and its calibrated heads as one checkpoint, as `tools/calibrate.py` would have.
+    """Write a detector and what calibrates it as one checkpoint, as `tools/calibrate.py` would have.
 
     Args:
-        detector: a two-stage checkpoint of mmdetection 1.x (the release's), 2.x or 3.x.
-        heads: the calibrated heads, stage by stage; none for a detector that is not calibrated.
+        detector: a two-stage checkpoint of mmdetection 1.x (the release's, and that of BAGS), 2.x or 3.x.
+        heads: SimCal's calibrated heads, stage by stage; none for a detector of BAGS, or one that is not calibrated.
         out: where the checkpoint goes.
-        counts: training counts; calibrated heads need them.
-        threshold: T, in training instances.
+        counts: training counts; calibrated heads and BAGS need them.
+        threshold: T of SimCal, in training instances. Default: 100.
+        base: the detector that one of BAGS began from, for its scores; see `convert_bags_release`.
 
     Raises:
         CheckpointError: a file that cannot be read, or is of another kind or size than the others.
-        ConfigError: heads without counts, or counts of another number of classes.
+        ConfigError: heads or BAGS without counts, counts of other classes, or what the detector has no use for.
     """
     checkpoint, left_aside = read_data_only(detector)
+    if is_bags_release(checkpoint['state_dict'], counts, detector):
+        for given, what in ((len(heads) > 0, 'a calibrated head'), (threshold is not None, '--threshold')):
+            if given:
+                raise ConfigError(f'{detector}: is a detector of BAGS, which has no use for {what}; leave it out')
+        return convert_bags_release(checkpoint, left_aside, detector, out, counts, base)
+    if base is not None:
+        raise ConfigError(
+            f'--base {base}: {detector} is no detector of BAGS and holds its own classifier; leave --base out'
+        )
+
     upgraded = upgrade_mmdet(checkpoint, str(detector))
-    stages = _stages(upgraded.weights)
+    stages = box_heads(upgraded.weights)
     num_classes = len(upgraded.weights[f'{stages[0]}.fc_cls.weight']) - 1
     if heads and len(heads) != len(stages):
         raise CheckpointError(
@@ -103,22 +100,15 @@ def convert_simcal_release(
     if len({kind.head for kind in kinds}) > 1:
         raise CheckpointError(f'{", ".join(map(str, heads))}: of different kinds; all stages have heads of one kind')
 
-    meta = _meta(upgraded, counts, num_classes)
+    meta = detector_meta(upgraded.classes, counts, num_classes)
     if kinds:
         if counts is None:
             raise ConfigError('calibrated heads need training counts: give --train-annotations or --counts')
+        threshold = DEFAULT_THRESHOLD if threshold is None else threshold
         meta['calibrator'] = dict(type='SimCal', head=kinds[0].head, threshold=threshold)
         meta['base_sha256'] = fingerprint(upgraded.weights)
     save_checkpoint(dict(state_dict=weights, meta=meta), out)
-    return Converted(
-        upgraded, kinds[0].head if kinds else None, num_classes, len(stages), sorted(set(left_aside))
-    )
-
-
-def _stages(weights: Mapping[str, Tensor]) -> list[str]:
-    """The names of the box heads: one, or those of a cascade in their order."""
-    heads = {name.removesuffix('.fc_cls.weight') for name in weights if name.endswith('.fc_cls.weight')}
-    return sorted(heads, key=lambda name: [int(part) for part in name.split('.') if part.isdigit()])
+    return Converted(upgraded, meta.get('calibrator'), num_classes, len(stages), sorted(set(left_aside)))
 
 
 def _head(weights: Mapping[str, Tensor], path: str | Path) -> tuple[ReleasedHead, Mapping[str, Tensor]]:
@@ -170,29 +160,3 @@ def _calibrator_weights(kind: ReleasedHead, layers: Mapping[str, Tensor], stage:
             rows = rotate_background(tensor) if released == kind.classifier else tensor
             weights[f'roi_head.calibrator.heads.{stage}.{own}.{parameter}'] = rows
     return weights
-
-
-def _meta(upgraded: Upgraded, counts: ClassCounts | None, num_classes: int) -> dict[str, Any]:
-    """What a test needs to know beside the weights.
-
-    Raises:
-        ConfigError: counts of another number of classes.
-    """
-    meta = dict(version=mmdet.__version__, epoch=0, iter=0, dataset_meta={})
-    if upgraded.classes is not None:
-        meta['dataset_meta']['classes'] = upgraded.classes
-    if counts is not None:
-        if len(counts.frequency) != num_classes:
-            raise ConfigError(
-                f'the training counts are of {len(counts.frequency)} classes, the detector has {num_classes}: '
-                'give the data it was trained on'
-            )
-        frequency = counts.frequency
-        if counts.named:
-            meta['dataset_meta']['classes'] = list(frequency.names)
-        elif upgraded.classes is not None:
-            frequency = replace(frequency, names=upgraded.classes)
-        meta['class_frequency'] = frequency.to_dict()
-        if counts.category_ids is not None:
-            meta['dataset_meta']['category_ids'] = counts.category_ids
-    return meta

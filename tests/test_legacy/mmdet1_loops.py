@@ -68,7 +68,7 @@ class ReleasedModel:
             for layer in (0, 1):
                 shared = self.linear(f'{head}.shared_fcs.{layer}', shared).relu()
             base.append(self.linear(f'{head}.fc_cls', shared))
-            calibrated.append(calibrated_logits(self.heads[stage], feats.flatten(1)))
+            calibrated.append(self.calibrated_logits(stage, feats, shared))
             deltas = self.linear(f'{head}.fc_reg', shared).tolist()
             if stage + 1 < len(self.stds):
                 pairs = zip(boxes, deltas, strict=True)
@@ -128,6 +128,10 @@ class ReleasedModel:
             fused = self.conv(f'semantic_head.convs.{i}.conv', fused, 1).relu()
         return self.conv('semantic_head.conv_embedding.conv', fused).relu()[0].numpy()
 
+    def calibrated_logits(self, stage: int, feats: Tensor, shared: Tensor) -> Tensor:
+        """Of RoI features (R, D, 7, 7), from which the base's last layer but one has made (R, D')."""
+        return calibrated_logits(self.heads[stage], feats.flatten(1))
+
     def scores(self, base: Tensor, calibrated: Tensor, setting: str) -> Tensor:
         p, q = base.softmax(1), calibrated.softmax(1)
         scores = q.clone() if setting == 'calibrated' else p.clone()
@@ -170,6 +174,34 @@ class ReleasedModel:
 
     def conv(self, name: str, x: Tensor, padding: int = 0) -> Tensor:
         return F.conv2d(x, *self.parameters(name), padding=padding)
+
+
+class ReleasedBags(ReleasedModel):
+    """A detector of BAGS: `weights` are those of its base, `heads` its own last layer, stage by stage."""
+
+    def calibrated_logits(self, stage: int, feats: Tensor, shared: Tensor) -> Tensor:
+        return F.linear(shared, self.heads[stage]['weight'], self.heads[stage]['bias'])
+
+    def scores(self, base: Tensor, calibrated: Tensor, setting: str) -> Tensor:
+        if setting == 'base':
+            return base.softmax(1)
+        return torch.tensor([bags_scores(logits, self.counts) for logits in calibrated.tolist()])
+
+
+def bags_scores(logits: list[float], counts: list[int]) -> list[float]:
+    """A RoI's scores, background first, from its outputs: a pair, and four groups filled category by category."""
+    groups = [['background', 'object'], ['others'], ['others'], ['others'], ['others']]
+    for category, count in enumerate(counts, start=1):
+        number = 1 if count < 10 else 2 if count < 100 else 3 if count < 1000 else 4
+        groups[number].append(category)
+    probabilities, remaining = {}, list(logits)
+    for group in groups:
+        exponentials = [math.exp(remaining.pop(0)) for _ in group]
+        for member, exponential in zip(group, exponentials, strict=True):
+            probabilities[member] = exponential / sum(exponentials)
+    assert not remaining
+    of_classes = [probabilities['object'] * probabilities[category] for category in range(1, len(counts) + 1)]
+    return [probabilities['background'], *of_classes]
 
 
 def calibrated_logits(head: dict[str, Tensor], feats: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,90 +13,34 @@ from mmengine import Config
 from mmdet.apis import init_detector
 from mmdet.apis import test as run_test
 from mmdet.apis.inference import inference_detector
-from mmdet.engine import load_config, read_checkpoint
+from mmdet.engine import read_checkpoint
 from mmdet.errors import AnnotationError, CheckpointError, ConfigError
 from mmdet.model_converters import convert_simcal_release, count_annotations, read_counts, upgrade_mmdet
-from mmdet.registry import MODELS
 from mmdet.structures import ClassFrequency
-from mmdet.structures.masks import coco_mask
 
+from . import released_files
 from .mmdet1_loops import Image, ReleasedModel
+from .released_files import (
+    CHANNELS,
+    HIDDEN,
+    ROOT,
+    Shapes,
+    assert_same_detections,
+    filled,
+    linear,
+    released_shapes,
+    write_counts,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 COUNTS = [3, 99, 100, 101, 5000]
 NUM_LOGITS = len(COUNTS) + 1
-CHANNELS, HIDDEN = 8, 16
-ORIGINAL_SIZE, SCALE = (71, 96), (133, 80)
-Shapes = dict[str, tuple[int, ...]]
 
 
 # What the release's files hold, small
 
 
 def tiny_config(name: str) -> Config:
-    """A config of the release with few channels, classes and proposals."""
-    config = load_config(ROOT / 'configs/simcal/released' / name)
-    model = config.model
-    model.backbone.update(depth=50, base_channels=8, init_cfg=None)
-    if model.backbone.type == 'ResNeXt':
-        model.backbone.update(groups=2, base_width=4)
-    model.neck.update(in_channels=[32, 64, 128, 256], out_channels=CHANNELS)
-    model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
-    roi_head = model.roi_head
-    for extractor in ('bbox_roi_extractor', 'mask_roi_extractor', 'semantic_roi_extractor'):
-        if extractor in roi_head:
-            roi_head[extractor].out_channels = CHANNELS
-    for kind, change in (
-        ('bbox_head', dict(fc_out_channels=HIDDEN)),
-        ('mask_head', dict(conv_out_channels=CHANNELS)),
-        ('semantic_head', dict(conv_out_channels=CHANNELS, num_classes=5)),
-    ):
-        heads = roi_head.get(kind, [])
-        for head in heads if isinstance(heads, list) else [heads]:
-            head.update(in_channels=CHANNELS, **change)
-            if kind != 'semantic_head':
-                head.num_classes = len(COUNTS)
-    model.test_cfg.rpn.update(nms_pre=20, max_per_img=12)
-    model.test_cfg.rcnn.max_per_img = 10
-    config.test_dataloader.dataset.pipeline[1].scale = SCALE
-    return config
-
-
-def released_shapes(config: Config) -> Shapes:
-    """The parameters of the detector's file; those of the trunk, whose names have stayed, as in the config's model."""
-    with torch.device('meta'):
-        trunk = MODELS.build(config.model)
-    shapes = {
-        name.replace('.conv2.conv_offset.', '.conv2_offset.'): tuple(tensor.shape)
-        for name, tensor in trunk.state_dict().items()
-        if name.startswith(('backbone.', 'neck.'))
-    }
-    shapes |= conv('rpn_head.rpn_conv', CHANNELS, 3) | conv('rpn_head.rpn_cls', 3) | conv('rpn_head.rpn_reg', 12)
-    bbox_head = config.model.roi_head.bbox_head
-    if not isinstance(bbox_head, list):
-        box_rows = 4 if bbox_head.reg_class_agnostic else 4 * NUM_LOGITS
-        mask_rows = 1 if config.model.roi_head.mask_head.get('class_agnostic') else NUM_LOGITS
-        return shapes | box_shapes('bbox_head', box_rows) | mask_shapes('mask_head', mask_rows)
-    for stage in range(3):
-        shapes |= box_shapes(f'bbox_head.{stage}', 4) | mask_shapes(f'mask_head.{stage}', NUM_LOGITS)
-        shapes |= conv(f'mask_head.{stage}.conv_res.conv', CHANNELS)
-    for i in range(5):
-        shapes |= conv(f'semantic_head.lateral_convs.{i}.conv', CHANNELS)
-    for i in range(4):
-        shapes |= conv(f'semantic_head.convs.{i}.conv', CHANNELS, 3)
-    return shapes | conv('semantic_head.conv_embedding.conv', CHANNELS) | conv('semantic_head.conv_logits', 5)
-
-
-def box_shapes(name: str, box_rows: int) -> Shapes:
-    shapes = linear(f'{name}.shared_fcs.0', HIDDEN, CHANNELS * 49) | linear(f'{name}.shared_fcs.1', HIDDEN, HIDDEN)
-    return shapes | linear(f'{name}.fc_cls', NUM_LOGITS, HIDDEN) | linear(f'{name}.fc_reg', box_rows, HIDDEN)
-
-
-def mask_shapes(name: str, mask_rows: int) -> Shapes:
-    shapes = conv(f'{name}.upsample', CHANNELS, 2) | conv(f'{name}.conv_logits', mask_rows)
-    for i in range(4):
-        shapes |= conv(f'{name}.convs.{i}.conv', CHANNELS, 3)
-    return shapes
+    return released_files.tiny_config(f'simcal/released/{name}', len(COUNTS))
 
 
 def head_shapes(kind: str) -> Shapes:
@@ -109,48 +52,9 @@ def head_shapes(kind: str) -> Shapes:
     return shapes | linear(f'{name}.fc_classifier', NUM_LOGITS, HIDDEN)
 
 
-def linear(name: str, rows: int, columns: int) -> Shapes:
-    return {f'{name}.weight': (rows, columns), f'{name}.bias': (rows,)}
-
-
-def conv(name: str, channels: int, size: int = 1) -> Shapes:
-    return {f'{name}.weight': (channels, CHANNELS, size, size), f'{name}.bias': (channels,)}
-
-
-def filled(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
-    """Weights under which activations keep their size and scores differ."""
-    rng = torch.Generator().manual_seed(seed)
-    weights = {}
-    for name, shape in shapes.items():
-        noise = torch.randn(shape, generator=rng)
-        if name.endswith('num_batches_tracked'):
-            weights[name] = torch.zeros(shape, dtype=torch.int64)
-        elif name.endswith('running_var') or (name.endswith('weight') and len(shape) == 1):
-            weights[name] = (0.3 if name.endswith('bn3.weight') else 1.0) + 0.1 * noise.abs()
-        elif name.endswith('weight'):
-            gain = 0.3 if 'fc_reg' in name or 'rpn_reg' in name else 1.4
-            weights[name] = gain * noise / noise[0].numel() ** 0.5
-        else:
-            weights[name] = 0.05 * noise
-    return weights
-
-
-@pytest.fixture
-def photograph(tmp_path) -> Path:
-    rng = np.random.default_rng(0)
-    path = tmp_path / 'photograph.png'
-    cv2.imwrite(str(path), cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), ORIGINAL_SIZE[::-1]))
-    return path
-
-
 @pytest.fixture
 def counts_file(tmp_path) -> Path:
-    categories = [
-        dict(id=10 * i, name=f'class {i}', instance_count=count, image_count=1) for i, count in enumerate(COUNTS)
-    ]
-    path = tmp_path / 'counts.json'
-    path.write_text(json.dumps(dict(categories=categories)))
-    return path
+    return write_counts(COUNTS, tmp_path / 'counts.json')
 
 
 @pytest.mark.slow
@@ -188,15 +92,8 @@ def test_detections_are_those_of_the_release(config, kind, photograph, counts_fi
     )
     image = Image(sample.img_shape, sample.ori_shape, factor=80 / 71)
     for setting in settings:
-        found = sample.get(f'pred_instances_{setting}')
         expected = released.detect(seen['pyramid'], image, setting)
-        assert len(found) == len(expected) > 0
-        np.testing.assert_allclose(found.scores, [each.score for each in expected], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(found.bboxes, [each.box for each in expected], rtol=0, atol=1e-4)
-        assert found.labels.tolist() == [each.label for each in expected]
-        masks = np.stack([coco_mask.decode(mask) for mask in found.masks]).astype(bool)
-        assert (masks != np.stack([each.mask for each in expected])).mean() < 1e-3
-        assert masks.any()
+        assert_same_detections(sample.get(f'pred_instances_{setting}'), expected)
 
 
 # One checkpoint from many kinds of files

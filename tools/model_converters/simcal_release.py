@@ -1,4 +1,4 @@
-"""Turn a released SimCal detector and its calibrated heads into one checkpoint of this project.
+"""Turn a released detector of SimCal with its calibrated heads, or one of BAGS, into a checkpoint of this project.
 
 Without a head it turns any two-stage checkpoint of mmdetection 1.x or 2.x into one of this project.
 """
@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, w
 
 from mmdet.engine import run_tool
 from mmdet.model_converters import convert_simcal_release, count_annotations, read_counts
+from mmdet.model_converters.release import Converted
 
 
 def parse_args() -> Namespace:
@@ -20,6 +21,11 @@ def parse_args() -> Namespace:
         'heads', metavar='HEAD.pth', nargs='*', help='its calibrated heads: one, or of a cascade one for each stage'
     )
     parser.add_argument('out', metavar='OUT.pth', help='where the checkpoint goes')
+    parser.add_argument(
+        '--base',
+        metavar='BASE.pth',
+        help="of a detector of BAGS: the one it began from, for the base's scores beside those of BAGS",
+    )
     counts = parser.add_mutually_exclusive_group()
     counts.add_argument(
         '--train-annotations', metavar='JSON', help='training annotations, whose instances are counted'
@@ -30,9 +36,9 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--threshold',
         type=int,
-        default=100,
         metavar='T',
-        help='classes with fewer than T training instances take calibrated scores (100, as on LVIS; on COCO-LT 400)',
+        help='of SimCal: classes with fewer than T training instances take calibrated scores (100, as on LVIS; on '
+        'COCO-LT 400)',
     )
     return parser.parse_intermixed_args()
 
@@ -45,13 +51,21 @@ def main() -> None:
         counts = count_annotations(args.train_annotations)
     elif args.counts is not None:
         counts = read_counts(args.counts)
-    found = convert_simcal_release(args.detector, args.heads, args.out, counts, args.threshold)
+    found = convert_simcal_release(args.detector, args.heads, args.out, counts, args.threshold, args.base)
     print(f'{args.detector}: mmdetection {found.detector.version}: {found.detector.reason}')
     if found.left_aside:
         print(f'not read, as it is not data: {", ".join(found.left_aside)}')
     stages = f'{found.num_stages} stages' if found.num_stages > 1 else 'one stage'
-    calibrated = f'calibrated by {found.head}, T = {args.threshold}' if found.head else 'not calibrated'
-    print(f'{args.out}: {found.num_classes} classes, {stages}, {calibrated}')
+    print(f'{args.out}: {found.num_classes} classes, {stages}, {_calibrated(found, args.base is not None)}')
+
+
+def _calibrated(found: Converted, has_base: bool) -> str:
+    """By what the detector is calibrated."""
+    if found.calibrator is None:
+        return 'not calibrated'
+    if found.head is not None:
+        return f'calibrated by {found.head}, T = {found.calibrator["threshold"]}'
+    return 'calibrated by BAGS' if has_base else 'calibrated by BAGS; without --base it has no scores but `calibrated`'
 
 
 if __name__ == '__main__':

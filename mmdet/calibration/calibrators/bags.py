@@ -48,7 +48,7 @@ class BAGS(LastLayer):
 
     def bind(self, base_heads: Sequence[nn.Module], frequency: ClassFrequency) -> 'BAGS':
         """Sort the classes into groups, and say where each one's logit is."""
-        group = torch.bucketize(torch.as_tensor(frequency.instance_count), torch.tensor(self.edges), right=True)
+        group = group_of_class(frequency, self.edges)
         self.groups = [(group == g).nonzero().flatten() for g in range(len(self.edges) + 1)]
         self.widths = [2, *(1 + len(classes) for classes in self.groups)]
         own_slot, column = torch.empty_like(group), torch.empty_like(group)
@@ -97,3 +97,8 @@ class BAGS(LastLayer):
             return base_scores
         within = torch.cat([group.softmax(dim=1) for group in logits.split(self.widths, dim=1)], dim=1)
         return torch.cat([within[:, self.column] * within[:, OBJECT, None], within[:, BACKGROUND, None]], dim=1)
+
+
+def group_of_class(frequency: ClassFrequency, edges: Sequence[int]) -> Tensor:
+    """(C,) int64: the number of each class's group, 0 that of the rarest; a class with `edges[g]` is in group g + 1."""
+    return torch.bucketize(torch.as_tensor(frequency.instance_count), torch.tensor(edges), right=True)
