@@ -310,5 +310,5 @@ def test_annotations_of_other_images_of_lvis_are_refused(release, shared_data):
     assert '\n' not in str(caught.value) and not release.out.exists()
     assert release.convert(counts=train, base=None).num_classes == 1230
     detector = init_detector(config, release.out, 'cpu')
-    assert isinstance(PropsGTDetector(detector).score_settings, list)
     assert detector.calibrator.widths == [2, 295, 454, 303, 182]
+    assert isinstance(PropsGTDetector(detector).score_settings, list)
