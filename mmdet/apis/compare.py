@@ -111,8 +111,8 @@ def compare(
         say: called with lines that tell how far it has come.
 
     Returns:
-        The folder with `table.md`, `figures.csv`, `comparison.json`, `pareto.png` and `winner.py`, the config of the
-        calibrator that came out best.
+        The folder with `table.md` and its cells, `table.csv`, `figures.csv`, `comparison.json`, `pareto.png` and
+        `winner.py`, the config of the calibrator that came out best.
 
     Raises:
         UserError: as of `calibrate` and `test`; a name that there is not, or a metric that is not LVIS's.

@@ -21,8 +21,10 @@ from mmdet.utils.files import written_whole
 from mmdet.visualization.pareto_plot import Point, plot_pareto_front
 
 KINDS = {'segm': 'mask', 'bbox': 'box'}
-TABLE, FIGURES, SUMMARY, PLOT, WINNER = 'table.md', 'figures.csv', 'comparison.json', 'pareto.png', 'winner.py'
+TABLE, CELLS, FIGURES, SUMMARY = 'table.md', 'table.csv', 'figures.csv', 'comparison.json'
+PLOT, WINNER = 'pareto.png', 'winner.py'
 BY_BIN_AND_FREQUENCY = ('AP1', 'AP2', 'AP3', 'AP4', 'bAP', 'APr', 'APc', 'APf', 'AP')
+OTHER_COLUMNS = {'APfixed': 'AP-fixed', 'APpool': 'AP-pool', 'ECE': 'ECE'}
 IN_INTERVALS = ('AP', 'APr', 'APc', 'APf')
 FIXED = 'fixed'
 REPLICATES = 200
@@ -140,8 +142,10 @@ def report(comparison: Compared, folder: Path) -> None:
         folder: what is written goes here.
     """
     lines = _lines(comparison)
+    rows = _rows(lines, comparison)
     files = {
-        TABLE: _markdown(lines, comparison).encode(),
+        TABLE: _markdown(rows, comparison).encode(),
+        CELLS: _csv_of(rows).encode(),
         FIGURES: _csv(lines).encode(),
         SUMMARY: json.dumps(_summary(lines, comparison), indent=1).encode(),
     }
@@ -156,11 +160,6 @@ def report(comparison: Compared, folder: Path) -> None:
         for line in lines
     ]
     plot_pareto_front(points, f'{KINDS[kind]} AP', folder / PLOT)
-
-
-def console_table(folder: Path) -> str:
-    """The table of a comparison that was reported, as Markdown."""
-    return (folder / TABLE).read_text()
 
 
 def _lines(comparison: Compared) -> list[Line]:
@@ -275,12 +274,11 @@ def _chosen_in_words(contender: Contender, comparison: Compared) -> str:
     return '; '.join(dict.fromkeys(seeds)) if len(set(seeds)) == 1 else '; '.join(seeds)
 
 
-def _markdown(lines: Sequence[Line], comparison: Compared) -> str:
+def _rows(lines: Sequence[Line], comparison: Compared) -> list[list[str]]:
+    """The table's cells; the first row names the columns."""
     kind = _main_overlap(comparison)
     columns = [name for name in BY_BIN_AND_FREQUENCY if f'{kind}_{name}' in lines[0].figures]
-    others = ('APfixed', 'APpool', 'ECE')
-    header = ['calibrator', '', *columns, 'gain, 95 %', 'AP-fixed', 'AP-pool', 'ECE', 'trained', 'seconds', 'chosen']
-    rows = [header, ['---', '---', *['---:'] * len(columns), ':---:', *['---:'] * 5, '---']]
+    rows = [['calibrator', '', *columns, 'gain, 95 %', *OTHER_COLUMNS.values(), 'trained', 'seconds', 'chosen']]
     for line in lines:
         low, high = line.intervals['AP']
         rows.append(
@@ -289,17 +287,24 @@ def _markdown(lines: Sequence[Line], comparison: Compared) -> str:
                 line.how,
                 *(_mean(line.figures[f'{kind}_{name}']) for name in columns),
                 f'{low:+.1f} to {high:+.1f}' if line is not lines[0] else '',
-                *(_mean(line.figures[name]) for name in others),
+                *(_mean(line.figures[name]) for name in OTHER_COLUMNS),
                 '' if line.parameters is None else f'{line.parameters:,}',
                 '' if line.seconds is None else f'{line.seconds:.0f}',
                 line.chosen,
             ]
         )
-    table = '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    return rows
+
+
+def _markdown(rows: Sequence[Sequence[str]], comparison: Compared) -> str:
+    first, *others = rows
+    rule = ['---' if name in ('calibrator', '', 'chosen') else '---:' for name in first]
+    table = '\n'.join('| ' + ' | '.join(row) + ' |' for row in (first, rule, *others))
+    kind = KINDS[_main_overlap(comparison)].capitalize()
     seeds = ', '.join(map(str, comparison.seeds))
     return (
-        f"{table}\n\n{KINDS[kind].capitalize()} AP under LVIS's protocol, any score, 300 an image; mean and deviation "
-        f'over seeds {seeds} of what is trained. Chosen on {comparison.chosen_on}.\n'
+        f"{table}\n\n{kind} AP under LVIS's protocol, any score, 300 an image; mean and deviation over seeds {seeds} of "
+        f'what is trained. Chosen on {comparison.chosen_on}.\n'
     )
 
 
@@ -314,9 +319,7 @@ def _mean(figures: Sequence[float]) -> str:
 def _csv(lines: Sequence[Line]) -> str:
     names = list(lines[0].figures)
     known = [f'{name} gain{end}' for name in IN_INTERVALS for end in _ENDS]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['calibrator', 'scores', 'how', 'seed', 'chosen', 'parameters', 'seconds', *names, *known])
+    rows = [['calibrator', 'scores', 'how', 'seed', 'chosen', 'parameters', 'seconds', *names, *known]]
     for line in lines:
         for place, seed in enumerate(line.seeds):
             intervals = {
@@ -324,7 +327,7 @@ def _csv(lines: Sequence[Line]) -> str:
                 for name, ends in line.intervals.items()
                 for end, value in zip(_ENDS, ends, strict=True)
             }
-            writer.writerow(
+            rows.append(
                 [
                     line.entry,
                     line.setting,
@@ -337,6 +340,12 @@ def _csv(lines: Sequence[Line]) -> str:
                     *(f'{intervals[name]:.4f}' if place == 0 and name in intervals else '' for name in known),
                 ]
             )
+    return _csv_of(rows)
+
+
+def _csv_of(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
     return text.getvalue()
 
 

@@ -66,7 +66,7 @@ class SeenImages:
         Raises:
             UserError: the disk is full, or a file that is kept is damaged.
         """
-        files = [self.folder / f'{self.key}_{batch[0]}_{len(batch)}.pt' for batch in self.batches]
+        files = [self.file_of(batch) for batch in self.batches]
         used = sum(file.stat().st_size for file in files if file.is_file())
         missing = [batch for batch, file in zip(self.batches, files, strict=True) if not file.is_file()]
         loaded = iter(self._loaded(missing))
@@ -77,6 +77,10 @@ class SeenImages:
                 feats, proposals, samples = next(loaded)
                 used += self._keep(file, feats, proposals, samples, self.room - used)
             yield (self.detector.context(feats), proposals), samples
+
+    def file_of(self, batch: Sequence[int]) -> Path:
+        """Where a batch is kept; its first, last and number of images tell it from those of other processes."""
+        return self.folder / f'{self.key}_{batch[0]}_{batch[-1]}_{len(batch)}.pt'
 
     def _loaded(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple]:
         """What the trunk makes of batches of images."""

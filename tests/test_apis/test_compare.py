@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mmdet import apis
+from mmdet.apis import seen_images
 from mmdet.apis.compare import compare
 from mmdet.apis.comparison import with_choices
 from mmdet.apis.comparison_report import Winner
@@ -166,6 +167,23 @@ def test_what_is_kept_changes_the_time_and_nothing_else(glyphs, checkpoints, rec
     without = compare(config_for(glyphs, tmp_path), checkpoints / 'base.pth', names[:1], seeds=(0, 1), max_size=0)
     assert loaded and not list((tmp_path / 'seen_images').glob('*'))
     assert lines_of(without)[key]['figures'] == first[key]['figures']
+
+
+def test_files_of_other_numbers_of_processes_are_others(tmp_path, monkeypatch):
+    """Rank 0 of two has images 0, 2, 4, ...: as many as one process has in its first batch."""
+
+    def files(processes, batch_size):
+        names = []
+        for rank in range(processes):
+            monkeypatch.setattr(seen_images, 'get_rank', lambda rank=rank: rank)
+            monkeypatch.setattr(seen_images, 'get_world_size', lambda: processes)
+            images = seen_images.SeenImages(None, range(24), batch_size, 0, tmp_path, 'test', 1.0)
+            assert sorted(index for batch in images.batches for index in batch) == list(range(rank, 24, processes))
+            names += [images.file_of(batch).name for batch in images.batches]
+        return names
+
+    alone, two, four = files(1, 4), files(2, 4), files(4, 3)
+    assert len({*alone, *two, *four}) == len(alone) + len(two) + len(four) == 6 + 6 + 8
 
 
 def test_the_winners_config_calibrates(glyphs, checkpoints, recipes, tmp_path, monkeypatch):
