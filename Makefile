@@ -16,7 +16,7 @@ INSTALLED := .venv/.installed
 help:
 	@echo 'make quickstart [SEED=0]   from nothing to a calibrated detector, a table and pictures (7 to 12 minutes on 2 cores)'
 	@echo 'make glyph-lt [SEED=0]     the same with the full configuration (13 to 21 minutes on 2 cores)'
-	@echo 'make glyph-lt400 [SEED=0]  the same with 400 classes (up to an hour on 2 cores)'
+	@echo 'make glyph-lt400 [SEED=0]  the same with 400 classes (40 to 60 minutes on 2 cores)'
 	@echo 'make quickstart-smoke      the same road in a few iterations, to see that it is open'
 	@echo 'make test                  the test suite (4 to 6 minutes on 2 cores)'
 	@echo 'make test-fast             the tests that are not slow, for daily work (under a minute)'

@@ -303,8 +303,8 @@ def _markdown(rows: Sequence[Sequence[str]], comparison: Compared) -> str:
     kind = KINDS[_main_overlap(comparison)].capitalize()
     seeds = ', '.join(map(str, comparison.seeds))
     return (
-        f"{table}\n\n{kind} AP under LVIS's protocol, any score, 300 an image; mean and deviation over seeds {seeds} of "
-        f'what is trained. Chosen on {comparison.chosen_on}.\n'
+        f"{table}\n\n{kind} AP under LVIS's protocol, any score, 300 an image; mean and deviation over seeds {seeds} "
+        f'of what is trained. Chosen on {comparison.chosen_on}.\n'
     )
 
 

@@ -33,6 +33,7 @@ CALIBRATIONS = {
     'simcal/simcal_htc_x101-64x4d-dconv-c3-c5_fpn_lvis-v0.5.py': HTC,
     'glyph_lt/simcal.py': 'glyph_lt/mask-rcnn_r18-ag_fpn_glyph-lt.py',
     'glyph_lt/simcal_cascade-mask-rcnn_r18_fpn_glyph-lt.py': 'glyph_lt/cascade-mask-rcnn_r18_fpn_glyph-lt.py',
+    'glyph_lt400/simcal.py': 'glyph_lt400/mask-rcnn_r18-ag_fpn_glyph-lt400.py',
     'quickstart/calibrate.py': 'quickstart/base.py',
     'quickstart/smoke_calibrate.py': 'quickstart/smoke_base.py',
     'real_photos/calibrate.py': 'real_photos/base.py',
@@ -144,6 +145,18 @@ def test_base_training_is_the_papers(load, name):
     agnostic = 'r50-ag' in name
     assert config.model.roi_head.bbox_head.reg_class_agnostic is agnostic
     assert config.model.roi_head.mask_head.get('class_agnostic', False) is agnostic
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith(('glyph_lt', 'quickstart/'))])
+def test_glyph_lt_is_tested_as_lvis_is(load, name):
+    config = load(name)
+    assert (config.model.test_cfg.rcnn.score_thr, config.model.test_cfg.rcnn.max_per_img) == (0.0, 300)
+    assert config.test_evaluator.type == 'LVISMetric'
+    classes = config.generation['classes']
+    assert classes == (400 if name.startswith('glyph_lt400/') else 60)
+    heads = config.model.roi_head.bbox_head
+    assert all(head.num_classes == classes for head in (heads if isinstance(heads, list) else [heads]))
+    assert config.train_dataloader.dataset.data_root == config.test_dataloader.dataset.data_root == config.data_root
 
 
 def test_htc_is_the_papers(load):

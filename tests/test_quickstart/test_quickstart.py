@@ -1,6 +1,8 @@
 """The whole road, in two steps of training and two of calibration."""
+import importlib.util
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from rich.console import Console
 
 from mmdet.apis import quickstart as module
 from mmdet.apis.quickstart import quickstart
-from mmdet.engine import read_checkpoint
+from mmdet.datasets.generation import generate_glyph_lt
+from mmdet.engine import load_config, read_checkpoint
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 BASE = f"""
@@ -33,10 +36,10 @@ def road(tmp_path_factory):
     (folder / 'base.py').write_text(BASE)
     (folder / 'calibrate.py').write_text(CALIBRATION)
 
-    def walk(name: str, seed: int = 0) -> tuple[Path, str]:
+    def walk(name: str, seed: int = 0, data: str = 'data') -> tuple[Path, str]:
         console = Console(file=io.StringIO(), width=200)
         configs = folder / 'base.py', folder / 'calibrate.py'
-        summary = quickstart(*configs, folder / name, folder / 'data', seed, console)
+        summary = quickstart(*configs, folder / name, folder / data, seed, console)
         return summary, console.file.getvalue()
 
     return walk
@@ -99,6 +102,48 @@ def test_stopped_road_goes_on_to_the_same_end(walked, road, monkeypatch):
     summary, said = road('stopped')
     assert '2/4 train' in said and 'going on' in said
     assert are_equal(summary.parent / 'calibrated/calibrated.pth', walked[0].parent / 'calibrated/calibrated.pth')
+
+
+def test_stopped_generation_ends_in_the_same_data(walked, road, monkeypatch):
+    def stopped(out_dir, on_image, **generation):
+        def paint_or_stop():
+            on_image()
+            if len(list(out_dir.rglob('*.jpg'))) == 5:
+                raise KeyboardInterrupt
+
+        return generate_glyph_lt(out_dir, on_image=paint_or_stop, **generation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'generate_glyph_lt', stopped)
+        with pytest.raises(KeyboardInterrupt):
+            road('half_generated', data='half')
+    straight = walked[0].parent.parent / 'data'
+    half = straight.with_name('half')
+    assert len(list(half.rglob('*.jpg'))) == 5 and not json.loads((half / 'stage.json').read_text())['finished']
+    monkeypatch.setattr(module, 'train', stopped_after(lambda config: None))
+    with pytest.raises(KeyboardInterrupt):
+        road('half_generated', data='half')
+    names = sorted(path.relative_to(straight) for path in straight.rglob('*.*') if path.name != 'stage.json')
+    assert len(names) == 22 and all((half / name).read_bytes() == (straight / name).read_bytes() for name in names)
+    assert json.loads((half / 'stage.json').read_text())['finished']
+
+
+@pytest.mark.parametrize(
+    ('option', 'variant', 'classes'),
+    [((), 'quickstart', 60), (('--full',), 'glyph_lt', 60), (('--smoke',), 'quickstart_smoke', 60),
+     (('--classes-400',), 'glyph_lt400', 400)],
+)  # fmt: skip
+def test_the_tool_walks_the_road_that_is_asked_for(monkeypatch, option, variant, classes):
+    spec = importlib.util.spec_from_file_location('quickstart_tool', CONFIGS.parent / 'tools/quickstart.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    walks = []
+    monkeypatch.setattr(tool, 'quickstart', lambda *arguments: walks.append(arguments))
+    monkeypatch.setattr(sys, 'argv', ['quickstart.py', '--seed', '3', *option])
+    tool.main()
+    [(base, calibration, work_dir, data_root, seed)] = walks
+    assert (work_dir, data_root, seed) == (Path('work_dirs', variant, 'seed_3'), None, 3)
+    assert load_config(base).generation['classes'] == classes == load_config(calibration).generation['classes']
 
 
 @pytest.mark.slow

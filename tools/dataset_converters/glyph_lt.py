@@ -18,6 +18,7 @@ def parse_args() -> Namespace:
     parser.add_argument('--train-images', type=int, default=1400)
     parser.add_argument('--val-images', type=int, default=360)
     parser.add_argument('--image-size', type=int, default=128, help='height and width in pixels')
+    parser.add_argument('--catalogue', default='pictographs', help='pictographs, or distinct: for 400 classes')
     return parser.parse_args()
 
 
