@@ -14,7 +14,7 @@ from mmdet import apis
 from mmdet.apis import seen_images
 from mmdet.apis.compare import compare
 from mmdet.apis.comparison import with_choices
-from mmdet.apis.comparison_report import Winner
+from mmdet.apis.comparison_report import Winner, _Figures
 from mmdet.datasets import CocoDataset
 from mmdet.engine import load_config, read_checkpoint
 from mmdet.errors import ConfigError
@@ -138,6 +138,30 @@ def test_choices_are_made_on_one_half_and_judged_on_the_other(glyphs, checkpoint
         other = seen['precisions'][1:, 1 - half]
         assert other[chosen.by_seed[None][half] - 1] == other.max()
     assert sorted(module._folds(4).tolist()) == [0, 0, 1, 1]
+
+
+def test_halves_that_choose_differently_give_their_mean_gain(glyphs, checkpoints, tmp_path, monkeypatch):
+    """By hand, from the tables of matched detections."""
+    seen = []
+    monkeypatch.setattr(module, 'report', lambda comparison, folder: seen.append(comparison))
+    monkeypatch.setattr(module, '_chosen', lambda numbers, precisions: (numbers[0], numbers[-1]))
+    compare(config_for(glyphs, tmp_path), checkpoints / 'base.pth', ['norcal'])
+    (comparison,) = seen
+    (line,) = [line for line in comparison.contenders if (line.entry, line.how) == ('norcal', 'chosen')]
+    first, second = line.by_seed[None]
+    assert first != second
+
+    def ap(number, weights=None):
+        table = comparison.judged[number].tables['segm']
+        return 100 * np.nanmean(table.average_precision(weights))
+
+    halves = [(comparison.folds == half).astype(np.int64) for half in (0, 1)]
+    gains = [ap(number, half) - ap(0, half) for number, half in zip((first, second), halves, strict=True)]
+    figures = _Figures(comparison)
+    assert figures.pair(first, second)['segm_AP'] == pytest.approx(ap(0) + sum(gains) / 2)
+    assert figures.pair(first, first)['segm_AP'] == pytest.approx(ap(first))
+    low, high = figures.intervals(first, second)['AP']
+    assert low <= high
 
 
 def test_choices_can_be_made_on_other_data(glyphs, checkpoints, tmp_path):
