@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
 from mmdet.utils.files import written_whole
 
 from .ap_plot import BASE, DUAL, FAINT, INK, STYLE
+
+CHOSEN = 'chosen'
+EXPLANATION = 'Square: the detector itself. Diamond, *: chosen without test labels. Line: none is better'
 
 
 class Point(NamedTuple):
@@ -33,26 +35,29 @@ def plot_pareto_front(points: Sequence[Point], what: str, path: str | Path) -> N
     """
     front = pareto_front(points)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 6), dpi=160, layout='constrained')
-        axes = figure.subplots()
+        figure = Figure(figsize=(9, 7), dpi=160)
+        axes = figure.add_axes((0.08, 0.08, 0.62, 0.86))
         axes.grid(color=FAINT, linewidth=0.6)
         best = sorted((points[number] for number in front), key=lambda point: point.frequent)
         axes.plot([p.frequent for p in best], [p.rare for p in best], color=DUAL, linewidth=1.2, zorder=2)
         for number, point in enumerate(points):
             colour = INK if number == 0 else DUAL if number in front else BASE
-            marker = 's' if number == 0 else 'o' if point.how == 'published' else 'D'
+            marker = 's' if number == 0 else 'D' if point.how == CHOSEN else 'o'
             axes.scatter(point.frequent, point.rare, 26, marker=marker, color=colour, linewidth=0, zorder=3)
-        for number, (x, y) in enumerate(_apart(points)):
+        # The names stand beside the axes in the points' order from top to bottom: none covers another.
+        order = sorted(range(len(points)), key=lambda number: points[number].rare)
+        for place, number in enumerate(order):
             point = points[number]
             axes.annotate(
-                point.name if point.how != 'chosen' else f'{point.name} *', (point.frequent, point.rare), (x, y),
-                textcoords='data', fontsize=6.5, color=DUAL if number in front else INK, va='center',
-                arrowprops=dict(arrowstyle='-', color=FAINT, linewidth=0.6, shrinkA=0, shrinkB=2),
+                f'{point.name} *' if point.how == CHOSEN else point.name,
+                (point.frequent, point.rare), (1.03, (place + 0.5) / len(order)), textcoords='axes fraction',
+                fontsize=6.5, color=DUAL if number in front else INK, va='center',
+                arrowprops=dict(arrowstyle='-', color=FAINT, linewidth=0.5, shrinkA=0, shrinkB=2, relpos=(0, 0.5)),
             )  # fmt: skip
-        axes.margins(x=0.16, y=0.08)
+        axes.margins(0.04)
         axes.set_xlabel(f'{what} of frequent classes (%)')
         axes.set_ylabel(f'{what} of rare classes (%)')
-        axes.set_title('Square: the detector itself. * chosen without test labels. Line: none is better', fontsize=8)
+        axes.set_title(EXPLANATION, fontsize=8)
         picture = BytesIO()
         figure.savefig(picture, format=Path(path).suffix[1:])
     with written_whole(path) as file:
@@ -72,15 +77,3 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
         )
     ]
 
-
-def _apart(points: Sequence[Point]) -> np.ndarray:
-    """(N, 2) where the names go: right of their points, moved up or down until none covers another."""
-    rare, frequent = (np.array([getattr(point, name) for point in points]) for name in ('rare', 'frequent'))
-    height, width = max(np.ptp(rare), 1e-6) / 34, max(np.ptp(frequent), 1e-6)
-    places = np.stack([frequent + 0.015 * width, rare], axis=1)
-    order = np.argsort(rare, kind='stable')
-    for place, number in enumerate(order):
-        near = [other for other in order[:place] if abs(places[other, 0] - places[number, 0]) < 0.25 * width]
-        if near:
-            places[number, 1] = max(places[number, 1], places[near, 1].max() + height)
-    return places
