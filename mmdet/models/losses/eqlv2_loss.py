@@ -105,4 +105,4 @@ class EQLV2Loss(SigmoidLoss):
         all_reduce(of_step)
         self.pos_grad += of_step[0]
         self.neg_grad += of_step[1]
-        self.pos_neg = self.pos_grad / (self.neg_grad + 1e-10)
+        self.pos_neg.copy_(self.pos_grad / (self.neg_grad + 1e-10))
