@@ -48,7 +48,8 @@ def test(
 ) -> Figures:
     """Test a checkpoint on the config's test data, in one pass for all score settings.
 
-    Figures go to `test/{setting}.json` in `cfg.work_dir`, APs of the classes to `test/{setting}_per_class.json`.
+    Figures go to `test/{setting}.json` in `cfg.work_dir`, APs of the classes to `test/{setting}_per_class.json`, and
+    those of a further metric to `test/{setting}_per_class_{its prefix}.json`.
 
     Args:
         cfg: a complete config with `work_dir`, and `launcher` where it is not the default.
@@ -135,7 +136,7 @@ def _metrics(
         kind = METRICS.get(config['type'])
         if isinstance(kind, type) and issubclass(kind, StreamingMetric):
             if several:
-                config['scores'] = setting
+                config.pop('scores', None)  # each setting's metric is given that setting's detections
             if format_only:
                 config['format_only'] = True
             if out is not None and Path(out).suffix == '.json':
@@ -201,6 +202,7 @@ def _write(figures: Figures, metrics: Mapping[str, Sequence[Any]], folder: Path)
         finite = {name: None if math.isnan(figure) else figure for name, figure in of_setting.items()}
         with written_whole(folder / f'{setting}.json') as file:
             file.write(json.dumps(finite, indent=1).encode())
-        for metric in metrics[setting]:
-            if isinstance(metric, StreamingMetric):
-                write_per_class(metric.per_class, folder / f'{setting}_per_class.json')
+        with_classes = [each for each in metrics[setting] if isinstance(each, StreamingMetric) and each.class_figures]
+        for number, metric in enumerate(with_classes):
+            name = f'{setting}_per_class_{metric.prefix}.json' if number else f'{setting}_per_class.json'
+            write_per_class(metric.per_class, folder / name)

@@ -6,15 +6,19 @@ from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.structures import BaseDataElement
 
+from mmdet.errors import ConfigError
 from mmdet.utils.files import written_whole
 
 
 class SettingsEvaluator(Evaluator):
     """Judges the same detections under several score settings; figures are named `{setting}/{figure}`.
 
+    A metric need not know of settings: the `pred_instances` of the samples it is given are those of its own setting.
+
     Args:
-        by_setting: the evaluator of each setting, which reads that setting's predictions.
+        by_setting: the evaluator of each setting.
         others: metrics that are told of every detection and give no figures, as a results file.
     """
 
@@ -22,6 +26,23 @@ class SettingsEvaluator(Evaluator):
         self.by_setting = dict(by_setting)
         self.others = list(others)
         super().__init__([metric for each in self.by_setting.values() for metric in each.metrics] + self.others)
+
+    def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
+        """Tell every metric of a batch's detections.
+
+        Args:
+            data_samples: data samples, or dicts of such, with `pred_instances_<setting>` where settings are several.
+            data_batch: what the detector was given.
+
+        Raises:
+            ConfigError: a detector that does not give every setting's detections.
+        """
+        samples = [each.to_dict() if isinstance(each, BaseDataElement) else each for each in data_samples]
+        for setting, evaluator in self.by_setting.items():
+            of_setting = samples if len(self.by_setting) == 1 else [_of_setting(each, setting) for each in samples]
+            evaluator.process(of_setting, data_batch)
+        for metric in self.others:
+            metric.process(data_batch, samples)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """The figures of all settings after the last batch.
@@ -36,6 +57,14 @@ class SettingsEvaluator(Evaluator):
             for setting, each in self.by_setting.items()
             for name, figure in each.evaluate(size).items()
         }
+
+
+def _of_setting(sample: Mapping[str, Any], setting: str) -> dict[str, Any]:
+    """A sample whose `pred_instances` are those of one setting of several."""
+    name = f'pred_instances_{setting}'
+    if name not in sample:
+        raise ConfigError(f'the detector gives no {name}, so {setting!r} cannot be judged beside other score settings')
+    return {**sample, 'pred_instances': sample[name]}
 
 
 class ResultsPickle(BaseMetric):

@@ -48,8 +48,9 @@ def pooled_figures(table: MatchTable) -> dict[str, float]:
 
 
 def recall_limit(per_image: int | None, per_class: int | None) -> str:
-    """What stands behind the @ of AR: the limit of an image's detections, or of a class's."""
-    return str(per_image) if per_class is None else f'{per_class}/cat'
+    """What stands behind the @ of AR: the limit of an image's detections, or of a category's."""
+    # The official `/cat` would look like a metric's prefix.
+    return str(per_image) if per_class is None else f'{per_class}cat'
 
 
 def _with_absent(figures: dict[str, float]) -> dict[str, float]:

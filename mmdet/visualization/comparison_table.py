@@ -8,6 +8,7 @@ from rich.table import Table
 
 KINDS = {'segm': 'mask', 'bbox': 'box'}
 BY_FREQUENCY = ('APr', 'APc', 'APf')
+POOLED = {'AP-pooled-all': 'AP', 'AP-pooled-r': 'APr', 'AP-pooled-c': 'APc', 'AP-pooled-f': 'APf'}
 
 
 class Row(NamedTuple):
@@ -52,8 +53,11 @@ def comparison_table(
 ) -> ComparisonTable:
     """A line per mask and box and setting, and for each the gain of `improved` over `baseline`.
 
+    Where several metrics gave figures, the lines of all but the first have their metric's prefix. AP-pool's figures
+    stand under AP, APr, APc and APf.
+
     Args:
-        results: setting -> the figures a metric's `evaluate` returned, in 0..1, with any prefix.
+        results: setting -> the figures that metrics' `evaluate` returned, in 0..1, with any prefix.
         baseline: the setting that differences are taken from.
         improved: the setting whose difference is shown; None is the last one. There is none where either is missing.
 
@@ -61,19 +65,16 @@ def comparison_table(
         Columns AP1, AP2, ... (as many as there are bins), bAP, APr, APc, APf, AP, of those that occur.
     """
     improved = improved or next(reversed(results))
-    by_setting = {
-        setting: {name.rpartition('/')[2]: figure for name, figure in figures.items()}
-        for setting, figures in results.items()
-    }
-    names = {name.partition('_')[2] for figures in by_setting.values() for name in figures}
+    by_kind = _by_kind(results)
+    names = {name for lines in by_kind.values() for figures in lines.values() for name in figures}
     bins = sorted(name for name in names if re.fullmatch(r'AP\d', name))
     columns = tuple(name for name in (*bins, 'bAP', *BY_FREQUENCY, 'AP') if name in names)
     rows = []
-    for iou_type, kind in KINDS.items():
+    for kind, figures_of in by_kind.items():
         lines = {
-            setting: [figures.get(f'{iou_type}_{column}', math.nan) for column in columns]
-            for setting, figures in by_setting.items()
-            if f'{iou_type}_AP' in figures
+            setting: [figures.get(column, math.nan) for column in columns]
+            for setting, figures in figures_of.items()
+            if 'AP' in figures
         }
         rows += [Row(kind, setting, tuple(map(_per_cent, line))) for setting, line in lines.items()]
         if baseline in lines and improved in lines and improved != baseline:
@@ -81,6 +82,25 @@ def comparison_table(
             gains = tuple(_gain(new, old) for new, old in pairs)
             rows.append(Row(kind, f'{improved} − {baseline}', gains))
     return ComparisonTable(columns, tuple(rows))
+
+
+def _by_kind(results: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, dict[str, float]]]:
+    """'mask', 'box', 'mask lvis_fixed', ... -> setting -> figures by their bare names, the first metric's first."""
+    by_kind: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for setting, figures in results.items():
+        for full_name, figure in figures.items():
+            prefix, _, name = full_name.rpartition('/')
+            iou_type, _, name = name.partition('_')
+            if iou_type in KINDS:
+                of_setting = by_kind.setdefault((prefix, iou_type), {}).setdefault(setting, {})
+                of_setting[POOLED.get(name, name)] = figure
+    prefixes = list(dict.fromkeys(prefix for prefix, _ in by_kind))
+    return {
+        kind if prefix == prefixes[0] else f'{kind} {prefix}': by_kind[prefix, iou_type]
+        for prefix in prefixes
+        for iou_type, kind in KINDS.items()
+        if (prefix, iou_type) in by_kind
+    }
 
 
 def _is_known(figure: float) -> bool:

@@ -8,10 +8,12 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import pytest
+from mmengine.evaluator import BaseMetric
 
 from mmdet.apis.test import test
 from mmdet.engine import read_checkpoint, save_checkpoint
 from mmdet.errors import CheckpointError, ConfigError
+from mmdet.registry import METRICS
 from mmdet.structures import ClassFrequency
 
 from . import tiny
@@ -40,6 +42,37 @@ def test_all_settings_in_one_pass_are_those_of_passes_of_their_own(glyphs, check
         np.testing.assert_equal(alone[setting], together[setting])
     uncalibrated = run_test(tiny.tiny_config(glyphs, tmp_path / 'base'), checkpoints / 'base.pth')
     np.testing.assert_equal(uncalibrated['base'], together['base'])
+
+
+@METRICS.register_module()
+class SumOfScores(BaseMetric):
+    """A metric as any, which knows nothing of score settings."""
+
+    default_prefix = 'own'
+
+    def process(self, data_batch, data_samples):
+        self.results += [float(sample['pred_instances']['scores'].sum()) for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {'scores': sum(results)}
+
+
+def test_any_metric_judges_every_setting_by_its_own_scores(glyphs, checkpoints, tmp_path):
+    config = tiny.tiny_config(glyphs, tmp_path)
+    # What the config says of scores is of a test of one setting.
+    lvis = dict(config.test_evaluator, scores='base')
+    config.test_evaluator = [dict(type='SumOfScores'), lvis, dict(lvis, protocol='fixed', metric='segm')]
+    figures = run_test(config, checkpoints / 'calibrated.pth', scores=['base', 'dual'], out=tmp_path / 'out.pkl')
+    results = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    for setting in ('base', 'dual'):
+        total = sum(result[f'pred_instances_{setting}']['scores'].sum() for result in results)
+        assert figures[setting]['own/scores'] == pytest.approx(total, rel=1e-6)
+        assert figures[setting]['lvis_fixed/segm_AP'] == pytest.approx(figures[setting]['lvis/segm_AP'], abs=1e-12)
+        classes = [tmp_path / f'test/{setting}_per_class{metric}.json' for metric in ('', '_lvis_fixed')]
+        assert [('bbox_AP' in json.loads(file.read_text())[0]) for file in classes] == [True, False]
+    assert figures['base']['own/scores'] != figures['dual']['own/scores']
+    expected = run_test(tiny.tiny_config(glyphs, tmp_path / 'one'), checkpoints / 'calibrated.pth', scores=['dual'])
+    np.testing.assert_equal({name: figures['dual'][name] for name in expected['dual']}, expected['dual'])
 
 
 @pytest.mark.slow

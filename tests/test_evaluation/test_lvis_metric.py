@@ -1,7 +1,4 @@
 import json
-import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +10,8 @@ from mmdet.evaluation import LVISMetric, average_precision_by_bin
 from mmdet.registry import METRICS
 from mmdet.structures import ClassFrequency, DetDataSample
 
-from . import evaluate_share
 from .disturbed_detections import disturbed_detections, official_results
+from .evaluate_share import evaluated_by_two
 from .official_evaluators import LVIS_FIGURES, official_lvis
 
 IOU_TYPES = ('bbox', 'segm')
@@ -97,12 +94,8 @@ class TestOnRealAnnotations:
     @pytest.mark.slow
     def test_two_processes_and_the_result_files_they_write(self, real, tmp_path):
         path, samples, official = real
-        (tmp_path / 'samples.pkl').write_bytes(pickle.dumps(samples))
-        command = [sys.executable, evaluate_share.__file__]
-        processes = [subprocess.Popen([*command, str(rank), '2', str(path), str(tmp_path)]) for rank in range(2)]
-        assert [process.wait(120) for process in processes] == [0, 0]
-        for rank in range(2):
-            figures, per_class = pickle.loads((tmp_path / f'figures_{rank}.pkl').read_bytes())
+        arguments = dict(ann_file=str(path), metric=IOU_TYPES, outfile_prefix=str(tmp_path / 'results/run'))
+        for [(figures, per_class)] in evaluated_by_two(tmp_path, samples, arguments):
             assert_agrees(figures, official)
             assert len(per_class) == 1230
         assert sorted(file.name for file in (tmp_path / 'results').iterdir()) == ['run.bbox.json', 'run.segm.json']

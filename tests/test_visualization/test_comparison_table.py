@@ -52,3 +52,27 @@ def test_coco_figures_boxes_only_and_one_setting():
 def test_what_is_absent_is_a_dash(absent):
     table = comparison_table({'base': {'segm_AP': absent}, 'dual': {'segm_AP': 0.5}})
     assert [row.figures for row in table.rows] == [('-',), ('50.0',), ('-',)]
+
+
+def test_metrics_beside_the_first_have_their_prefix():
+    results = {
+        setting: {
+            'own/objects': 7,
+            'lvis/bbox_AP': 0.1,
+            'lvis/segm_AP': ap,
+            'lvis/segm_APr': 0.3,
+            'lvis_fixed/segm_AP': ap + 0.1,
+            'lvis_pool/segm_AP-pooled-all': ap - 0.1,
+            'lvis_pool/segm_AP-pooled-r': 0.05,
+        }
+        for setting, ap in (('base', 0.4), ('dual', 0.5))
+    }
+    table = comparison_table(results)
+    assert table.columns == ('APr', 'AP')
+    assert [(row.kind, row.figures) for row in table.rows if row.setting == 'dual'] == [
+        ('mask', ('30.0', '50.0')),
+        ('box', ('-', '10.0')),
+        ('mask lvis_fixed', ('-', '60.0')),
+        ('mask lvis_pool', ('5.0', '40.0')),
+    ]
+    assert [row.figures[1] for row in table.rows if '−' in row.setting] == ['+10.0', '+0.0', '+10.0', '+10.0']

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mmdet.evaluation.bootstrap import bootstrap, resampled_images
 from mmdet.evaluation.class_groups import ClassGroups
 from mmdet.evaluation.federated_truth import TruthCounts
 from mmdet.evaluation.match_table import MatchTable
+from mmdet.evaluation.resampling import bootstrap, resampled_images
 
 from .drawn_tables import FREQUENCIES, IMAGES, TARGETS, matches_of, plain_ap, plain_ranking, table_of
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdet.evaluation.calibration_error import calibration_error
 from mmdet.evaluation.class_groups import ClassGroups
+from mmdet.evaluation.reliability import calibration_error
 
 from .drawn_tables import FREQUENCIES, IMAGES, TARGETS, table_of
 
