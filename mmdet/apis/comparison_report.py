@@ -13,10 +13,10 @@ from mmengine.config import Config
 
 import mmdet
 from mmdet.engine import load_config
-from mmdet.evaluation.bootstrap import resampled_images
-from mmdet.evaluation.calibration_error import calibration_error
 from mmdet.evaluation.class_groups import ClassGroups
 from mmdet.evaluation.match_table import MatchTable
+from mmdet.evaluation.reliability import calibration_error
+from mmdet.evaluation.resampling import resampled_images
 from mmdet.utils.files import written_whole
 from mmdet.visualization.pareto_plot import Point, plot_pareto_front
 
