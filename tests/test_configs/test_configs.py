@@ -11,6 +11,7 @@ from mmengine import registry as root
 from mmdet import registry as own
 from mmdet.calibration import build_calibrator
 from mmdet.engine import load_config
+from mmdet.models.roi_heads.roi_outputs import RoIOutputs
 from mmdet.registry import MODELS
 from mmdet.structures import ClassFrequency
 
@@ -112,7 +113,7 @@ def test_model_builds(load, name):
             calibrator = build_calibrator(config.calibration.calibrator, detector, frequency)
             for stage, head in enumerate(box_heads):
                 feats = torch.empty(2, head.in_channels, 7, 7)
-                assert calibrator.logits(feats, None, None, stage).shape == (2, num_classes + 1)
+                assert calibrator.logits(RoIOutputs(head, feats), stage).shape == (2, num_classes + 1)
 
 
 def test_every_calibration_config_has_its_base(load):
